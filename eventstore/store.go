@@ -1,0 +1,164 @@
+// Package eventstore is the contract of the only truth: append-only streams with one global order.
+//
+// What a store promises, and eventstore/storetest checks for each of them:
+//
+//   - An acknowledged append is on disk, whole, once (G1). The same command ID never has a second effect.
+//   - Positions ascend in commit order: a reader that follows with ReadAll misses nothing (G2). PostgreSQL and SQLite
+//     number densely from 1; nothing above this package may assume that.
+//   - A stream's revisions are 0, 1, 2… and an append verifies the revision its decision was made on.
+//   - Stored bytes come back as they were.
+//
+// What it refuses to do: interpret events (the codec does), remember refusals, delete, or change anything stored.
+package eventstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/dangdangsalon/salon/domain"
+)
+
+// Limits of one append. They keep a record below Kafka's and the databases' own limits.
+const (
+	MaxEventBytes   = 256 << 10 // data and metadata of one event
+	MaxAppendEvents = 100
+	MaxAppendBytes  = 900 << 10
+	// MaxDecisionAge is how old a decision may be when it reaches the store: a process that froze cannot act on
+	// what was true before. Compared with the store's clock, hence it also bounds the clock error of a node.
+	MaxDecisionAge = 5 * time.Second
+)
+
+// Revision of a stream from 0. The negative values are expectations only.
+type Revision int64
+
+// Expectations that are not an exact revision.
+const (
+	NoStream    Revision = -1 // the stream has no events yet
+	AnyRevision Revision = -2
+)
+
+// Recorded is one stored event. Metadata and Data are the exact bytes that were appended.
+type Recorded struct {
+	Position   uint64 // in the store, from 1
+	Stream     string
+	Revision   Revision
+	ID         uuid.UUID
+	Type       string
+	Key        string // ordering key: chooses Kafka partition and rebuild slice
+	RecordedAt time.Time
+	Metadata   []byte
+	Data       []byte
+	Hash       [32]byte // ContentHash of the above
+}
+
+// Metadata is what every event of one command carries.
+type Metadata struct {
+	CommandID     uuid.UUID    `json:"command_id"`
+	Command       string       `json:"command"` // "hold_slot"
+	Actor         domain.Actor `json:"actor"`
+	CorrelationID string       `json:"correlation_id"`
+	CausationID   string       `json:"causation_id"`
+	Traceparent   string       `json:"traceparent,omitempty"`
+}
+
+// NewEvent is an event to append.
+type NewEvent struct {
+	ID   uuid.UUID
+	Type string
+	Data []byte
+}
+
+// Append is one command's effect on one stream. Events may be empty: the command is remembered all the same.
+type Append struct {
+	Stream    string
+	Key       string
+	Expected  Revision
+	Events    []NewEvent
+	Metadata  []byte // JSON of Metadata, the same for each event
+	Command   Command
+	DecidedAt time.Time
+}
+
+// Command is what the store remembers of an accepted command, for ever.
+type Command struct {
+	ID          uuid.UUID
+	RequestHash []byte // 32 bytes; compared, never interpreted
+	Actor       string // Actor.Subject
+	// Set by the store:
+	Stream       string
+	LastRevision Revision // of the stream after the command; its answer is the state folded to here
+	Position     uint64   // of its last event; of the stream's last event when it had none, 0 when the stream is empty
+}
+
+// Appended tells what an append did.
+type Appended struct {
+	LastRevision Revision
+	Position     uint64    // of the last event, see Command.Position
+	RecordedAt   time.Time // of the events appended, one instant for all
+}
+
+// Head is the end of the store.
+type Head struct {
+	Position    uint64
+	RecordedAt  time.Time
+	Incarnation string // of the store: system and timeline; another one means that it was restored
+}
+
+// The errors of a store. Everything else it returns is wrapped context or a bug.
+var (
+	// ErrUnavailable: the store cannot be reached or refused to start the work; nothing was done.
+	ErrUnavailable = errors.New("event store unavailable")
+	// ErrOutcomeUnknown: the append may or may not have happened. A retry with the same command ID settles it.
+	ErrOutcomeUnknown = errors.New("outcome of the append unknown")
+	// ErrDecisionTooOld: DecidedAt is more than MaxDecisionAge away from the store's clock. Nothing was done.
+	ErrDecisionTooOld = errors.New("decision too old for the store's clock")
+	// ErrTooLarge: the append breaks a limit above. Nothing was done.
+	ErrTooLarge = errors.New("append too large")
+)
+
+// ConflictError says that the stream was not at the expected revision. Nothing was done.
+type ConflictError struct {
+	Stream           string
+	Expected, Actual Revision // Actual is NoStream for a stream without events
+}
+
+func (e *ConflictError) Error() string {
+	return fmt.Sprintf("append to %s: expected revision %d, found %d", e.Stream, e.Expected, e.Actual)
+}
+
+// DuplicateError says that the command was accepted before. Nothing was done now.
+type DuplicateError struct{ Command Command }
+
+func (e *DuplicateError) Error() string {
+	return fmt.Sprintf("command %s was accepted before, at revision %d of %s", e.Command.ID, e.Command.LastRevision, e.Command.Stream)
+}
+
+// Store is the contract. Implementations are safe for concurrent use.
+type Store interface {
+	// Append writes all events of one command, or nothing. A command ID accepted before is answered with
+	// DuplicateError, before any check of the revision. Other errors: ConflictError and those above.
+	Append(ctx context.Context, a Append) (Appended, error)
+	// Command finds an accepted command.
+	Command(ctx context.Context, id uuid.UUID) (c Command, found bool, err error)
+	// ReadStream yields a stream's events ascending from revision from (inclusive) as of the call or later.
+	// It releases everything when the loop ends early. An error is yielded last.
+	ReadStream(ctx context.Context, stream string, from Revision) iter.Seq2[Recorded, error]
+	// ReadAll yields the events with position > after in order, up to the head found on the way.
+	ReadAll(ctx context.Context, after uint64) iter.Seq2[Recorded, error]
+	// Head is the end of the store now.
+	Head(ctx context.Context) (Head, error)
+	// Wait returns nil as soon as an event with position > after exists, else ctx's error. Appends of this process
+	// wake it at once; those of others are found by polling, 10 ms apart.
+	Wait(ctx context.Context, after uint64) error
+	// PersonKey finds a person's current wrapped key; an erased or never made one is not found.
+	PersonKey(ctx context.Context, subject string) (keyID string, wrapped []byte, found bool, err error)
+	// PersonKeyByID finds a wrapped key by its ID.
+	PersonKeyByID(ctx context.Context, subject, keyID string) (wrapped []byte, found bool, err error)
+	// AddPersonKey stores a person's first key and answers the one that stands: another process may have been first.
+	AddPersonKey(ctx context.Context, subject, keyID string, wrapped []byte) (standingID string, standing []byte, err error)
+}
