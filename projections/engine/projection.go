@@ -1,0 +1,97 @@
+// Package engine runs projections: it reads Kafka in batches, folds each batch in memory and writes rows and offset
+// together, so that every row equals the fold of exactly the events up to the stored offset (G4).
+//
+// A projection is a pure fold (see [Projection]); the engine does all I/O. What it promises the fold: events of one
+// ordering key come in the store's order, each once; the rows named by Keys are there; nothing that an unfinished
+// batch put is ever seen. What it promises the database: the first statement of every transaction is the fence, so a
+// stale owner changes nothing (G5).
+package engine
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/dangdangsalon/salon/domain"
+	"github.com/dangdangsalon/salon/eventstore"
+)
+
+// Event is what a fold sees of a stored event.
+type Event struct {
+	domain.Fact                     // the decoded event, its revision, time and actor
+	Position    uint64              // in the store
+	Stream      string              //
+	Key         string              // ordering key
+	Meta        eventstore.Metadata // command, causes
+}
+
+// Target is the kind of database a projection writes.
+type Target int
+
+// The targets.
+const (
+	SQL   Target = iota // the reads database: MySQL, MariaDB or SQLite
+	Redis               // one hash per table and ordering key, one script per batch
+)
+
+// Projection is a read model: tables and the pure fold that fills them.
+//
+// Fold may read and write rows through the unit of work and nothing else: no clock, no SQL, no I/O. Live projecting,
+// rebuild, "as of" and verification all run this same function. An event type that is not in Types is skipped by
+// name; one that the catalogue lacks stops the reader.
+type Projection struct {
+	Name    string // "reservations"; with Version the identity of offsets and tables
+	Version int    // a change of the fold or of the tables is a new version
+	Topics  []string
+	Target  Target
+	Behind  string // of a Redis projection: the SQL projection it can be refilled from
+	Types   []domain.Event
+	Tables  []AnyTable
+	// Keys names every row that Fold may Get for this event; it depends on the event alone.
+	Keys func(e Event) []Ref
+	Fold func(u *Unit, e Event) error
+}
+
+// ID is the projection's name with its version, "reservations_v1": what offsets are stored under.
+func (p Projection) ID() string { return fmt.Sprintf("%s_v%d", p.Name, p.Version) }
+
+// Ref names one row of one table.
+type Ref struct {
+	table *Def
+	key   string
+	parts []any
+}
+
+// ErrUnnamedRow is a fold that reads a row which its Keys did not name: a fault of the projection, not of the event.
+var ErrUnnamedRow = errors.New("fold reads a row that Keys did not name")
+
+// Unit is a unit of work: the rows that a batch reads and writes, in memory.
+//
+// The engine loads every Ref before it folds; Get and Put then touch memory alone. After the batch it writes the
+// changed rows and forgets the unit, or keeps clean copies for the next batch of the same claim.
+type Unit struct {
+	rows map[rowID]*slot
+	key  string // ordering key of the event being folded
+}
+
+type rowID struct {
+	table *Def
+	key   string
+}
+
+type slot struct {
+	row      any // pointer to a row struct, nil when there is no such row
+	ordering string
+	dirty    bool
+}
+
+// NewUnit makes an empty unit of work.
+func NewUnit() *Unit { return &Unit{rows: map[rowID]*slot{}} }
+
+// Fold applies one event. On an error the unit is spoiled and must be thrown away.
+func (u *Unit) Fold(p Projection, e Event) error {
+	u.key = e.Key
+	if err := p.Fold(u, e); err != nil {
+		return fmt.Errorf("fold %s at position %d into %s: %w", e.Event.EventType(), e.Position, p.ID(), err)
+	}
+	return nil
+}
