@@ -3,6 +3,7 @@ package eventstore
 import (
 	"crypto/sha256"
 	"encoding/base32"
+	"strconv"
 	"strings"
 
 	"github.com/google/uuid"
@@ -31,7 +32,7 @@ func CommandID(role, sub, method, path, idempotencyKey string) uuid.UUID {
 
 // EventID is the identity of a command's n-th event, from 0.
 func EventID(command uuid.UUID, stream string, n int) uuid.UUID {
-	return derive(command.String(), stream, string(rune('0'+n/100))+string(rune('0'+n/10%10))+string(rune('0'+n%10)))
+	return derive(command.String(), stream, strconv.Itoa(n))
 }
 
 // Suffix is the 26 characters by which a new hold, reservation or time off is told apart in its groomer's book,
@@ -41,7 +42,7 @@ func Suffix(command uuid.UUID, kind string) string {
 	return strings.ToLower(base32.HexEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:16]))
 }
 
-// GroomerStream, ChatStream and ReadStreamName spell the stream names of DESIGN section 4.
+// GroomerStream is one groomer's book.
 func GroomerStream(groomerID string) string { return "groomer-" + groomerID }
 
 // ChatStream is the room's stream.
