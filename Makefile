@@ -1,7 +1,67 @@
+# `make help` lists what can be made. The recipes are short on purpose: what is longer stands in deploy/.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Without git (a tarball) the binary calls itself dev.
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+
+.PHONY: run
+run: build ## Build and start everything in one process, with demo data (needs Go alone)
+	bin/salon up --demo
+
+.PHONY: build
+build: ## Build the static binary bin/salon
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/salon ./cmd/salon
+
+.PHONY: test
+test: ## Start the real servers, run every check and every test, stop the servers again
+	@deploy/tools/test.sh
+
+.PHONY: test-fast
+test-fast: ## Run the tests that need no servers
+	go test -short ./...
+
 .PHONY: services
-services: ## Start Kafka, PostgreSQL, MySQL, MariaDB and Redis; write .run/env
+services: ## Start Kafka, PostgreSQL, MySQL, MariaDB and Redis; write .run/env, ready to be sourced
 	@deploy/services/services.sh up
 
 .PHONY: services-stop
-services-stop: ## Stop what `make services` started
+services-stop: ## Stop what `make services` started; its data stays in .run
 	@deploy/services/services.sh stop
+
+.PHONY: services-status
+services-status: ## Say which of the servers run, and where
+	@deploy/services/services.sh status
+
+.PHONY: bench
+bench: build ## Run the Go benchmarks on the real servers, then the system's own end-to-end figures
+	deploy/tools/with-services.sh go test -run '^$$' -bench . -benchmem -p 1 ./...
+	bin/salon bench e2e --json
+
+.PHONY: lint
+lint: ## Run go vet, golangci-lint, shellcheck, yamllint and actionlint
+	@deploy/tools/check.sh vet lint scripts
+
+.PHONY: fmt
+fmt: ## Format all Go files
+	"$$(deploy/tools/tools.sh path golangci-lint)" fmt ./...
+
+.PHONY: generate
+generate: ## Write the generated files again (docs/events.md, docs/openapi.json)
+	go generate ./...
+
+.PHONY: vuln
+vuln: ## Look for known vulnerabilities in what we use (asks a public database)
+	"$$(deploy/tools/tools.sh path govulncheck)" ./...
+
+.PHONY: clean
+clean: services-stop ## Stop the servers; remove bin and .run with all data in them
+	rm -rf bin .run
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -40,7 +40,7 @@ apt_install() {
 # without_service_starts COMMAND…: Debian packages start their service on installation unless policy-rc.d forbids it. A
 # policy that is there already is somebody's decision and stays.
 without_service_starts() {
-  local policy=/usr/sbin/policy-rc.d made= code=0
+  local policy=/usr/sbin/policy-rc.d made='' code=0
   if [[ ! -e $policy ]]; then
     printf '#!/bin/sh\nexit 101\n' >"$policy"
     chmod 755 "$policy"
@@ -53,7 +53,8 @@ without_service_starts() {
 
 # debian_mirror prints the mirror that this machine itself uses for Debian's main archive, from its own sources files.
 debian_mirror() {
-  local codename
+  local codename files
+  mapfile -t files < <(compgen -G '/etc/apt/sources.lis[t]'; compgen -G '/etc/apt/sources.list.d/*')
   # shellcheck source=/dev/null
   codename=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")
   awk -v suite="$codename" '
@@ -66,8 +67,7 @@ debian_mirror() {
     FILENAME ~ /\.sources$/ && /^[[:space:]]*$/ { uri = ""; next }
     FILENAME ~ /\.sources$/ && $1 == "URIs:" { uri = $2 }
     FILENAME ~ /\.sources$/ && $1 == "Suites:" { for (i = 2; i <= NF; i++) if ($i == suite && uri != "") { print uri; exit } }
-  ' $(compgen -G '/etc/apt/sources.list' || true) $(compgen -G '/etc/apt/sources.list.d/*.list' || true) \
-    $(compgen -G '/etc/apt/sources.list.d/*.sources' || true)
+  ' "${files[@]}"
 }
 
 # cached NAME COMMAND…: fills $CACHE/NAME by running COMMAND with a folder to fill. A folder appears under its name only

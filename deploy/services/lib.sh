@@ -7,6 +7,7 @@ export LC_ALL=C
 # The checkout holds the data, so two clones never share a server; the cache holds downloads, so a second clone is warm.
 REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 RUN=$REPO/.run
+# shellcheck disable=SC2034 # used by the scripts that source this one
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/salon
 HOST=127.0.0.1
 
@@ -120,7 +121,7 @@ socket_for() {
   local path=$RUN/$1.sock dir
   if ((${#path} > 100)); then
     dir=${TMPDIR:-/tmp}/salon-$(id -u)-$(printf '%s' "$REPO" | cksum | cut -d' ' -f1)
-    mkdir -p -m 700 "$dir"
+    [[ -d $dir ]] || mkdir -m 700 "$dir"
     path=$dir/$1.sock
   fi
   printf '%s' "$path"

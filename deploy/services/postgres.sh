@@ -13,28 +13,28 @@ postgres_packages() { printf '%s\n' '/usr/lib/postgresql/*/bin/initdb=postgresql
 
 postgres_install() { :; }
 
-# AS_POSTGRES COMMAND…: becomes the user postgres when we are root, and keeps the right to pass through folders: a checkout
-# below a private home (mode 700) is closed to other users, and PostgreSQL would not find its own data there.
-AS_POSTGRES=()
-if is_root; then
-  AS_POSTGRES=(setpriv --reuid=postgres --regid=postgres --init-groups
-    --inh-caps=-all,+dac_read_search --ambient-caps=-all,+dac_read_search --)
-fi
+# as_postgres fills AS_POSTGRES with the words that make a command run as the user postgres when we are root. A checkout
+# below a private home (mode 700) is closed to that user: then, and only then, it keeps root's right to pass through.
+as_postgres() {
+  AS_POSTGRES=()
+  is_root || return 0
+  AS_POSTGRES=(setpriv --reuid=postgres --regid=postgres --init-groups --inh-caps=-all)
+  "${AS_POSTGRES[@]}" test -x "$RUN" || AS_POSTGRES+=(--inh-caps=+dac_override --ambient-caps=+dac_override)
+}
 
 postgres_start() {
   local bin data=$RUN/postgres port=$1
   bin=$(postgres_bin)
+  as_postgres
   if ! initialised postgres; then
     rm -rf "$data"
-    mkdir -p -m 700 "$data"
+    mkdir "$data"
+    chmod 700 "$data"
     ! is_root || chown postgres:postgres "$data"
     # Loopback only and nothing but test data: no passwords.
     "${AS_POSTGRES[@]}" "$bin/initdb" -D "$data" -U postgres -A trust -E UTF8 --no-locale >>"$RUN/postgres.log" 2>&1
     mark_initialised postgres
   fi
-  # A postmaster.pid of a dead server names a pid that may be somebody else's by now; the server checks that itself, but
-  # takes any living process of its own user for a postmaster. pid_of has said that ours is not running.
-  rm -f "$data/postmaster.pid"
   launch postgres "${AS_POSTGRES[@]}" "$bin/postgres" -D "$data" -p "$port" -c listen_addresses="$HOST" \
     -c unix_socket_directories='' -c max_connections=200 -c wal_level=replica -c log_line_prefix='%m [%p] '
 }

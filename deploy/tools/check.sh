@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# check.sh PHASE…: the phases of `make test`. Each is timed; a failing phase does not hide what the later ones would say;
+# the exit code is the first failing one's.
+#
+#   vet        go vet
+#   lint       golangci-lint
+#   generated  the generated files that are committed are what the code generates
+#   scripts    shellcheck, yamllint, actionlint
+#   tests      every test, under the race detector; their output also goes to .run/go-test.log
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+# shellcheck source=deploy/services/lib.sh
+. "$here/../services/lib.sh"
+# shellcheck source=deploy/services/install.sh
+. "$here/../services/install.sh"
+cd "$REPO"
+mkdir -p "$RUN"
+
+say() { printf '[make test %6ss] %s\n' "$(elapsed)" "$*" >&2; }
+
+GENERATED=(docs/events.md docs/openapi.json)
+
+phase_vet() { go vet ./...; }
+
+phase_lint() { "$("$here/tools.sh" path golangci-lint)" run ./...; }
+
+# What is compared is the file before and after, not with the last commit: someone in the middle of a change has fresh
+# files that are not committed yet. In a clean clone both are the same question.
+phase_generated() {
+  local before after
+  before=$(fingerprint)
+  go generate ./...
+  after=$(fingerprint)
+  [[ $before == "$after" ]] || {
+    printf 'These generated files were stale; they are fresh now, look at them and commit them:\n' >&2
+    diff <(printf '%s\n' "$before") <(printf '%s\n' "$after") | sed -n 's/^> .*  */  /p' >&2
+    return 1
+  }
+}
+
+fingerprint() {
+  local file
+  for file in "${GENERATED[@]}"; do
+    if [[ -e $file ]]; then sha256sum "$file"; else printf 'missing  %s\n' "$file"; fi
+  done
+}
+
+phase_scripts() {
+  local shells yamls
+  need_packages shellcheck=shellcheck yamllint=yamllint
+  # What git knows or would take, so that a new script is checked before its first commit.
+  mapfile -t yamls < <(in_tree '*.yml' '*.yaml' '.yamllint')
+  mapfile -t shells < <(in_tree '*.sh' '.ci/*')
+  shellcheck -x "${shells[@]}"
+  yamllint --strict "${yamls[@]}"
+  "$("$here/tools.sh" path actionlint)"
+}
+
+in_tree() { git ls-files --cached --others --exclude-standard -- "$@" | sort -u; }
+
+phase_tests() {
+  # The race detector needs a C compiler.
+  need_packages gcc=gcc /usr/include/stdio.h=libc6-dev
+  # -p 2: the servers work on the same cores; more packages at once only add time-outs. -vet=off: vet has its own phase.
+  go test -race -count=1 -vet=off -p 2 -timeout 20m ./... 2>&1 | tee "$RUN/go-test.log"
+}
+
+main() {
+  local name begin code first=0 summary=()
+  for name in "$@"; do
+    say "$name"
+    begin=$(now_ms)
+    code=0
+    # In a shell of its own: errexit is off in whatever stands left of ||, and a phase must stop at its first failure.
+    bash -euo pipefail "${BASH_SOURCE[0]}" --one "$name" || code=$?
+    ((first)) || first=$code
+    summary+=("$(printf '%-10s %7s s  %s' "$name" "$(seconds_since "$begin")" "$( ((code)) && printf 'FAILED (exit %d)' "$code" || printf ok)")")
+  done
+  for name in "${summary[@]}"; do say "$name"; done
+  return "$first"
+}
+
+if [[ ${1:-} == --one ]]; then
+  "phase_$2"
+elif (($#)); then
+  main "$@"
+else
+  sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+  exit 2
+fi
