@@ -25,7 +25,7 @@ kafka_start() {
   kafka_properties "$1" >"$data/server.properties"
   if ! initialised kafka; then
     rm -rf "$data/log"
-    java "${java[@]}" kafka.tools.StorageTool format -t salonTestClusterAAAAAA -c "$data/server.properties" >>"$RUN/kafka.log" 2>&1
+    java "${java[@]}" kafka.tools.StorageTool format -t salonTestClusterAAAAAA -c "$data/server.properties" >>"$RUN/kafka.log" 2>&1 || return
     mark_initialised kafka
   fi
   # This start's own log alone: its line "Kafka Server started" is what readiness waits for.

@@ -64,7 +64,7 @@ mysql_start() {
   command+=("$(mysql_user_flag)")
   if ! initialised mysql; then
     rm -rf "$data"
-    "${command[@]}" --initialize-insecure --datadir="$data" >>"$RUN/mysql.log" 2>&1
+    "${command[@]}" --initialize-insecure --datadir="$data" >>"$RUN/mysql.log" 2>&1 || return
     mark_initialised mysql
   fi
   mysql_init_file mysql
@@ -80,7 +80,7 @@ mariadb_start() {
     rm -rf "$data"
     # --skip-test-db: the test database brings anonymous users, which shadow ours.
     mariadb-install-db --no-defaults --skip-test-db --auth-root-authentication-method=normal "$(mysql_user_flag)" \
-      --datadir="$data" >>"$RUN/mariadb.log" 2>&1
+      --datadir="$data" >>"$RUN/mariadb.log" 2>&1 || return
     mark_initialised mariadb
   fi
   mysql_init_file mariadb

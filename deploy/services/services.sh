@@ -58,6 +58,8 @@ up() {
     [[ " ${to_start[*]} " == *" $name "* ]] || say "$name: already up on $HOST:$(port_of "$name"), pid $(pid_of "$name")"
   done
   if ((${#to_start[@]})); then
+    # Before the first start: when one of them fails, the others still have to be stopped.
+    [[ -z ${SALON_SERVICES_STARTED:-} ]] || printf '%s\n' "${to_start[@]}" >"$SALON_SERVICES_STARTED"
     install_all "${to_start[@]}"
     start_all "${to_start[@]}"
   fi
@@ -66,7 +68,6 @@ up() {
     "${name}_prepare" "$(port_of "$name")" || die "$name: the database salon could not be made"
   done
   write_env
-  [[ -z ${SALON_SERVICES_STARTED:-} ]] || printf '%s\n' "${to_start[@]}" >"$SALON_SERVICES_STARTED"
   say "all there (databases in $(seconds_since "$begin") s); addresses: . .run/env"
 }
 
