@@ -1,0 +1,111 @@
+// Command salon is the whole of DangDang Salon in one binary: every role, on one laptop or on many machines.
+//
+// `salon up` runs everything in one process with nothing installed. `salon serve ROLE…` runs chosen roles against
+// real servers. The other verbs prepare, look at and measure a system. Exit codes: 0 done, 1 a check failed or the
+// work did, 2 the call was wrong.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	_ "time/tzdata" // groomers live in zones; a bare container has no zone files
+
+	"github.com/alecthomas/kong"
+)
+
+// Set by the build: -ldflags "-X main.version=… -X main.commit=…".
+var (
+	version = "dev"
+	commit  = ""
+)
+
+type cli struct {
+	Up      upCmd      `cmd:"" help:"Run everything in one process, with nothing installed."`
+	Serve   serveCmd   `cmd:"" help:"Run chosen roles against real servers."`
+	Demo    demoCmd    `cmd:"" help:"Book, chat, move and cancel against a running system, showing each step."`
+	Migrate migrateCmd `cmd:"" help:"Bring the databases' schemas up to date, or show or undo that."`
+	Topics  topicsCmd  `cmd:"" help:"Make or check the Kafka topics."`
+	Token   tokenCmd   `cmd:"" help:"Mint a token with the local key."`
+	Doctor  doctorCmd  `cmd:"" help:"Check every part of a system; exit 1 when one is not well."`
+	OpenAPI openAPICmd `cmd:"" name:"openapi" help:"Print the OpenAPI 3.1 document."`
+	Bench   benchCmd   `cmd:"" help:"Measure this system on this machine."`
+
+	Version kong.VersionFlag `help:"Print the version." short:"V"`
+}
+
+// usageError is a call that was wrong: exit code 2.
+type usageError struct{ error }
+
+func usage(err error) error {
+	if err == nil {
+		return nil
+	}
+	return usageError{err}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+type exit int
+
+// run is main without the process: it returns the exit code. Tests call it as it is.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int) {
+	defer func() {
+		if p := recover(); p != nil {
+			e, ok := p.(exit) // kong leaves through Exit after --help and --version
+			if !ok {
+				panic(p)
+			}
+			code = int(e)
+		}
+	}()
+	var c cli
+	parser, err := kong.New(&c,
+		kong.Name("salon"),
+		kong.Description("DangDang Salon (댕댕살롱): a dog-grooming marketplace as an event-sourced system.\n\n"+
+			"Start with:  salon up --demo\n\nEvery flag can also be set as SALON_NAME (--kafka: SALON_KAFKA)."),
+		kong.DefaultEnvars("SALON"),
+		kong.Vars{"version": versionLine(), "data": defaultData()},
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(code int) { panic(exit(code)) }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	)
+	if err != nil {
+		fmt.Fprintln(stderr, "salon:", err)
+		return 2
+	}
+	k, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(stderr, "salon: %v\nTry: salon --help\n", err)
+		return 2
+	}
+	k.BindTo(ctx, (*context.Context)(nil))
+	switch err := k.Run(&terminal{stdout, stderr}); {
+	case err == nil:
+		return 0
+	case errors.As(err, new(usageError)):
+		fmt.Fprintln(stderr, "salon:", err)
+		return 2
+	default:
+		fmt.Fprintln(stderr, "salon:", err)
+		return 1
+	}
+}
+
+// terminal is where a verb writes: answers to out, everything else to err.
+type terminal struct{ out, err io.Writer }
+
+func versionLine() string {
+	if commit == "" {
+		return version
+	}
+	return version + " (" + commit + ")"
+}

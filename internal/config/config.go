@@ -1,0 +1,135 @@
+// Package config is the settings of the salon command: one struct for each thing a role needs, with flags, environment
+// variables of the same name (SALON_…) and, for what is secret, files.
+//
+// Every default works on one machine. Validate says everything that is wrong at once, with the flag's name.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+)
+
+// Servers are the addresses of what a role talks to.
+type Servers struct {
+	Events     string `help:"Event store: postgres://USER@HOST/DB or sqlite:FILE." placeholder:"URL"`
+	EventsFile string `help:"File that holds --events, for a URL with a password." type:"path" placeholder:"FILE"`
+	Kafka      string `help:"Kafka brokers, host:port, comma-separated." placeholder:"HOST:PORT,…"`
+	Reads      string `help:"Reads database: mysql://USER:PASSWORD@HOST:PORT/DB or sqlite:FILE." placeholder:"URL"`
+	ReadsFile  string `help:"File that holds --reads." type:"path" placeholder:"FILE"`
+	Redis      string `help:"Redis: redis://HOST:PORT/DB." placeholder:"URL"`
+	RedisFile  string `help:"File that holds --redis." type:"path" placeholder:"FILE"`
+
+	Topics Topics `embed:""`
+}
+
+// Topics is how the topics are made and named.
+type Topics struct {
+	Partitions  int    `help:"Partitions of each topic; fixed once the topics exist." default:"8"`
+	Replication int    `help:"Replicas of each partition when topics are made." default:"1"`
+	TopicPrefix string `help:"Put before every topic and consumer group, to share a cluster." placeholder:"PREFIX"`
+}
+
+// Secrets are the keys of a process that answers HTTP.
+type Secrets struct {
+	MasterKeyFile string `help:"File with the 32-byte master key, base64, that wraps every person's key." type:"path" placeholder:"FILE"`
+	AuthJWKS      string `name:"auth-jwks" help:"URL of the key set that signs tokens." placeholder:"URL" xor:"auth"`
+	AuthIssuer    string `help:"OpenID Connect issuer that signs tokens." placeholder:"URL" xor:"auth"`
+	AuthKeyFile   string `help:"File with the local Ed25519 key that signs tokens (salon token mints with it)." type:"path" placeholder:"FILE" xor:"auth"`
+}
+
+// HTTP is how the APIs are served.
+type HTTP struct {
+	Listen        string        `help:"Address of the API." default:"127.0.0.1:8080"`
+	MetricsListen string        `help:"Address of /metrics, when it is not to be on the API's." placeholder:"HOST:PORT"`
+	RateLimit     float64       `help:"Requests a second and subject; 0 is no limit." default:"50"`
+	CORSOrigins   []string      `name:"cors-origins" help:"Origins that browsers may call from." placeholder:"ORIGIN"`
+	HoldTTL       time.Duration `help:"How long a hold keeps its slot." default:"5m"`
+}
+
+// Observability is what is told about a running process.
+type Observability struct {
+	LogLevel     string `help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error"`
+	OTLPEndpoint string `name:"otlp-endpoint" help:"URL of an OTLP/HTTP collector for traces; none: no traces." placeholder:"URL"`
+}
+
+// ReadFiles takes the values that are given as files.
+func (s *Servers) ReadFiles() error {
+	return errors.Join(
+		fromFile(&s.Events, s.EventsFile, "--events"),
+		fromFile(&s.Reads, s.ReadsFile, "--reads"),
+		fromFile(&s.Redis, s.RedisFile, "--redis"),
+	)
+}
+
+func fromFile(value *string, file, flag string) error {
+	if file == "" {
+		return nil
+	}
+	if *value != "" {
+		return fmt.Errorf("%s and %s-file are both given: keep one", flag, flag)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("%s-file: %w", flag, err)
+	}
+	*value = strings.TrimSpace(string(b))
+	return nil
+}
+
+// Brokers is the broker list.
+func (s *Servers) Brokers() []string { return strings.Split(s.Kafka, ",") }
+
+// Need complains about every server that is asked for and missing or misspelt.
+func (s *Servers) Need(events, kafka, reads, redis bool) error {
+	var errs []error
+	if events {
+		errs = append(errs, check("--events", s.Events, "postgres", "postgresql", "sqlite"))
+	}
+	if reads {
+		errs = append(errs, check("--reads", s.Reads, "mysql", "sqlite"))
+	}
+	if redis {
+		errs = append(errs, check("--redis", s.Redis, "redis", "rediss"))
+	}
+	if kafka {
+		if s.Kafka == "" {
+			errs = append(errs, errors.New("--kafka is missing: give host:port,… or set SALON_KAFKA"))
+		}
+		for b := range strings.SplitSeq(s.Kafka, ",") {
+			if host, port, ok := strings.Cut(b, ":"); s.Kafka != "" && (!ok || host == "" || port == "") {
+				errs = append(errs, fmt.Errorf("--kafka: %q is not host:port", b))
+			}
+		}
+	}
+	if s.Topics.Partitions < 1 || s.Topics.Partitions > 1024 {
+		errs = append(errs, fmt.Errorf("--partitions: %d is not within 1 to 1024", s.Topics.Partitions))
+	}
+	return errors.Join(errs...)
+}
+
+// check never repeats the value: it may hold a password.
+func check(flag, value string, schemes ...string) error {
+	if value == "" {
+		return fmt.Errorf("%s is missing: give %s, or set SALON_%s", flag, strings.Join(schemes, ":… or ")+":…", strings.ToUpper(strings.TrimPrefix(flag, "--")))
+	}
+	scheme, rest, _ := strings.Cut(value, ":")
+	for _, s := range schemes {
+		if s != scheme {
+			continue
+		}
+		if rest == "" {
+			return fmt.Errorf("%s names nothing after %s:", flag, scheme)
+		}
+		if scheme != "sqlite" {
+			if u, err := url.Parse(value); err != nil || u.Host == "" {
+				return fmt.Errorf("%s is not a valid %s URL", flag, scheme)
+			}
+		}
+		return nil
+	}
+	return fmt.Errorf("%s starts with none of %s:", flag, strings.Join(schemes, ": "))
+}
