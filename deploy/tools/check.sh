@@ -32,6 +32,7 @@ phase_generated() {
   before=$(fingerprint)
   go generate ./...
   after=$(fingerprint)
+  [[ $after != *missing* ]] || { printf 'go generate writes none of these:\n%s\n' "$(grep missing <<<"$after")" >&2 && return 1; }
   [[ $before == "$after" ]] || {
     printf 'These generated files were stale; they are fresh now, look at them and commit them:\n' >&2
     diff <(printf '%s\n' "$before") <(printf '%s\n' "$after") | sed -n 's/^> .*  */  /p' >&2
