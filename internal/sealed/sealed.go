@@ -1,0 +1,233 @@
+// Package sealed keeps personal texts under a key per person, so that deleting one key erases that person everywhere
+// at once: in events, snapshots, Kafka and read models, which carry the texts sealed.
+//
+// Texts are AES-256-GCM under the person's key, bound to (subject, key ID), so a text cannot be passed off as
+// somebody else's. Persons' keys are AES-256-GCM under the master key, bound the same way. An unwrapped key is
+// remembered for at most a minute: that is how long an erasure takes to reach every process.
+package sealed
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/dangdangsalon/salon/domain"
+)
+
+// MasterBytes is the length of the master key.
+const MasterBytes = 32
+
+const (
+	cacheFor  = time.Minute
+	cacheKeys = 20_000
+)
+
+// KeyStore keeps wrapped keys. eventstore.Store is one.
+type KeyStore interface {
+	// PersonKey finds a person's current wrapped key; an erased or never made one is not found.
+	PersonKey(ctx context.Context, subject string) (keyID string, wrapped []byte, found bool, err error)
+	// PersonKeyByID finds a wrapped key by its ID.
+	PersonKeyByID(ctx context.Context, subject, keyID string) (wrapped []byte, found bool, err error)
+	// AddPersonKey stores a person's first key and answers the one that stands.
+	AddPersonKey(ctx context.Context, subject, keyID string, wrapped []byte) (standingID string, standing []byte, err error)
+}
+
+// Keys seals and opens. Safe for concurrent use.
+type Keys struct {
+	store  KeyStore
+	master cipher.AEAD
+	now    func() time.Time
+
+	mu      sync.Mutex
+	byID    map[keyName]*personKey // found is never cached as "erased": a key made a moment later must be seen
+	current map[string]*personKey
+}
+
+type keyName struct{ subject, id string }
+
+// personKey is one unwrapped key, with what is derived from it.
+type personKey struct {
+	name  keyName
+	aead  cipher.AEAD
+	mac   []byte
+	until time.Time
+}
+
+// New makes Keys over a store, under a master key of 32 bytes.
+func New(store KeyStore, master []byte) (*Keys, error) {
+	if len(master) != MasterBytes {
+		return nil, fmt.Errorf("master key has %d bytes, not %d", len(master), MasterBytes)
+	}
+	aead, err := newGCM(master)
+	if err != nil {
+		return nil, err
+	}
+	return &Keys{store: store, master: aead, now: time.Now, byID: map[keyName]*personKey{}, current: map[string]*personKey{}}, nil
+}
+
+// Seal seals a text under the subject's key, which is made when there is none. "" gives the zero Sealed.
+func (k *Keys) Seal(ctx context.Context, subject, plain string) (domain.Sealed, error) {
+	if plain == "" {
+		return domain.Sealed{}, nil
+	}
+	key, err := k.of(ctx, subject)
+	if err != nil {
+		return domain.Sealed{}, fmt.Errorf("seal: %w", err)
+	}
+	return domain.Sealed{Subject: subject, KeyID: key.name.id, Cipher: seal(key.aead, key.name, []byte(plain))}, nil
+}
+
+// Open gives the text back; erased reports that its key was deleted. The zero Sealed gives "".
+func (k *Keys) Open(ctx context.Context, s domain.Sealed) (plain string, erased bool, err error) {
+	if s.IsZero() {
+		return "", false, nil
+	}
+	key, found, err := k.named(ctx, keyName{s.Subject, s.KeyID})
+	if err != nil {
+		return "", false, fmt.Errorf("open: %w", err)
+	}
+	if !found {
+		return "", true, nil
+	}
+	b, err := open(key.aead, key.name, s.Cipher)
+	if err != nil {
+		return "", false, fmt.Errorf("open a text of key %s: %w", s.KeyID, err)
+	}
+	return string(b), false, nil
+}
+
+// MAC is HMAC-SHA256 under a key derived from the subject's own: without that key nobody can test a guess.
+func (k *Keys) MAC(ctx context.Context, subject string, message []byte) ([]byte, error) {
+	key, err := k.of(ctx, subject)
+	if err != nil {
+		return nil, fmt.Errorf("mac: %w", err)
+	}
+	h := hmac.New(sha256.New, key.mac)
+	h.Write(message)
+	return h.Sum(nil), nil
+}
+
+// of finds the subject's current key, made when there is none.
+func (k *Keys) of(ctx context.Context, subject string) (*personKey, error) {
+	k.mu.Lock()
+	key := k.current[subject]
+	k.mu.Unlock()
+	if key != nil && key.until.After(k.now()) {
+		return key, nil
+	}
+	id, wrapped, found, err := k.store.PersonKey(ctx, subject)
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		if id, wrapped, err = k.make(ctx, subject); err != nil {
+			return nil, err
+		}
+	}
+	key, err = k.unwrap(keyName{subject, id}, wrapped)
+	if err != nil {
+		return nil, err
+	}
+	k.remember(key, true)
+	return key, nil
+}
+
+// make stores a first key. Two processes may do so at once: the store says whose stands.
+func (k *Keys) make(ctx context.Context, subject string) (string, []byte, error) {
+	var id [16]byte
+	raw := make([]byte, MasterBytes)
+	rand.Read(id[:])
+	rand.Read(raw)
+	name := keyName{subject, hex.EncodeToString(id[:])}
+	return k.store.AddPersonKey(ctx, subject, name.id, seal(k.master, name, raw))
+}
+
+func (k *Keys) named(ctx context.Context, name keyName) (*personKey, bool, error) {
+	k.mu.Lock()
+	key := k.byID[name]
+	k.mu.Unlock()
+	if key != nil && key.until.After(k.now()) {
+		return key, true, nil
+	}
+	wrapped, found, err := k.store.PersonKeyByID(ctx, name.subject, name.id)
+	if err != nil || !found {
+		return nil, false, err
+	}
+	key, err = k.unwrap(name, wrapped)
+	if err != nil {
+		return nil, false, err
+	}
+	k.remember(key, false)
+	return key, true, nil
+}
+
+func (k *Keys) unwrap(name keyName, wrapped []byte) (*personKey, error) {
+	raw, err := open(k.master, name, wrapped)
+	if err != nil {
+		return nil, fmt.Errorf("unwrap key %s: is this the right master key? %w", name.id, err)
+	}
+	aead, err := newGCM(raw)
+	if err != nil {
+		return nil, err
+	}
+	mac, err := hkdf.Key(sha256.New, raw, nil, "salon request mac v1", sha256.Size)
+	if err != nil {
+		return nil, fmt.Errorf("derive mac key: %w", err)
+	}
+	return &personKey{name: name, aead: aead, mac: mac, until: k.now().Add(cacheFor)}, nil
+}
+
+func (k *Keys) remember(key *personKey, isCurrent bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.byID) >= cacheKeys {
+		clear(k.byID)
+		clear(k.current)
+	}
+	k.byID[key.name] = key
+	if isCurrent {
+		k.current[key.name.subject] = key
+	}
+}
+
+func newGCM(key []byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, fmt.Errorf("aes: %w", err)
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		return nil, fmt.Errorf("aes: %w", err)
+	}
+	return aead, nil
+}
+
+// seal puts a random nonce first. A person's key seals far fewer than the 2^32 texts at which one could repeat.
+func seal(aead cipher.AEAD, name keyName, plain []byte) []byte {
+	nonce := make([]byte, aead.NonceSize(), aead.NonceSize()+len(plain)+aead.Overhead())
+	rand.Read(nonce)
+	return aead.Seal(nonce, nonce, plain, name.bound())
+}
+
+func open(aead cipher.AEAD, name keyName, sealed []byte) ([]byte, error) {
+	if len(sealed) < aead.NonceSize() {
+		return nil, errors.New("ciphertext too short")
+	}
+	return aead.Open(nil, sealed[:aead.NonceSize()], sealed[aead.NonceSize():], name.bound())
+}
+
+// bound is the additional data: subject and key ID, length first, so that no two pairs read the same.
+func (n keyName) bound() []byte {
+	b := make([]byte, 0, 2+len(n.subject)+len(n.id))
+	b = append(b, byte(len(n.subject)>>8), byte(len(n.subject)))
+	return append(append(b, n.subject...), n.id...)
+}
