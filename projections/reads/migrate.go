@@ -1,0 +1,102 @@
+package reads
+
+import (
+	"context"
+	"database/sql/driver"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/pressly/goose/v3"
+)
+
+var errBadConn = driver.ErrBadConn
+
+//go:embed migrations
+var migrations embed.FS
+
+// ErrNotMigrated says what to do when the database lacks the tables of this release.
+var ErrNotMigrated = errors.New("the reads database's schema is not up to date: run `salon migrate up`")
+
+// Migration is one step of the schema.
+type Migration struct {
+	Version   int64
+	Name      string
+	AppliedAt time.Time // zero while pending
+}
+
+func (db *DB) provider() (*goose.Provider, error) {
+	dialect := goose.DialectMySQL
+	if db.dialect == SQLite {
+		dialect = goose.DialectSQLite3
+	}
+	steps, err := fs.Sub(migrations, "migrations/"+db.dialect.String())
+	if err != nil {
+		return nil, err
+	}
+	p, err := goose.NewProvider(dialect, db.write, steps, goose.WithTableName("reads_migrations"))
+	if err != nil {
+		return nil, fmt.Errorf("migrations of the reads database: %w", err)
+	}
+	return p, nil
+}
+
+// Migrate brings the system tables up to date. The tables of a projection belong to its version and are made by
+// engine.EnsureTables.
+func (db *DB) Migrate(ctx context.Context) error {
+	p, err := db.provider()
+	if err != nil {
+		return err
+	}
+	if _, err := p.Up(ctx); err != nil {
+		return fmt.Errorf("migrate the reads database: %w", err)
+	}
+	return nil
+}
+
+// MigrateDown undoes the last step.
+func (db *DB) MigrateDown(ctx context.Context) error {
+	p, err := db.provider()
+	if err != nil {
+		return err
+	}
+	if _, err := p.Down(ctx); err != nil {
+		return fmt.Errorf("undo the last migration of the reads database: %w", err)
+	}
+	return nil
+}
+
+// Migrations lists the steps, oldest first.
+func (db *DB) Migrations(ctx context.Context) ([]Migration, error) {
+	p, err := db.provider()
+	if err != nil {
+		return nil, err
+	}
+	status, err := p.Status(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("migrations of the reads database: %w", err)
+	}
+	out := make([]Migration, len(status))
+	for i, s := range status {
+		out[i] = Migration{Version: s.Source.Version, Name: s.Source.Path, AppliedAt: s.AppliedAt}
+	}
+	return out, nil
+}
+
+// Check returns ErrNotMigrated while a step is pending. It changes nothing.
+func (db *DB) Check(ctx context.Context) error {
+	p, err := db.provider()
+	if err != nil {
+		return err
+	}
+	pending, err := p.HasPending(ctx)
+	if err != nil {
+		return fmt.Errorf("check the reads database: %w", err)
+	}
+	if pending {
+		return ErrNotMigrated
+	}
+	return nil
+}

@@ -1,0 +1,235 @@
+// Package reads is the database of the read models: MySQL, MariaDB or SQLite behind one handle.
+//
+// What a caller relies on: every connection has the same character set (utf8mb4, compared byte by byte), SQL mode and
+// time zone, whatever the server's defaults; an UPDATE reports the rows it matched, not those it changed, so that a
+// fence that sets what was there already still counts; a Snapshot sees one state of the database however many
+// statements it runs; on SQLite there is one writer, so a write waits in Go and never meets SQLITE_BUSY.
+//
+// Everything here can be rebuilt from the event store. That is why SQLite runs with synchronous=NORMAL: a power cut
+// may take the last transactions, rows and offsets together, and the projections go on from there.
+package reads
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	_ "modernc.org/sqlite" // the driver "sqlite"
+)
+
+// Dialect is which SQL the database speaks.
+type Dialect int
+
+// The dialects. MariaDB speaks MySQL.
+const (
+	MySQL Dialect = iota + 1
+	SQLite
+)
+
+func (d Dialect) String() string {
+	if d == SQLite {
+		return "sqlite"
+	}
+	return "mysql"
+}
+
+// Queryer is what a read needs of a connection, a transaction or a snapshot.
+type Queryer interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// DB is an open reads database, safe for concurrent use.
+type DB struct {
+	dialect Dialect
+	write   *sql.DB
+	read    *sql.DB
+}
+
+// Open connects to mysql://user:password@host:port/database or sqlite:FILE and sees that the server answers.
+func Open(ctx context.Context, rawURL string) (*DB, error) {
+	var db *DB
+	var err error
+	switch {
+	case strings.HasPrefix(rawURL, "sqlite:"):
+		db, err = openSQLite(strings.TrimPrefix(rawURL, "sqlite:"))
+	case strings.HasPrefix(rawURL, "mysql://"):
+		db, err = openMySQL(rawURL)
+	default:
+		return nil, errors.New("reads database: want mysql://user:password@host:port/database or sqlite:FILE")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reads database: %w", err)
+	}
+	if err := db.Ping(ctx); err != nil {
+		db.Close()
+		return nil, err
+	}
+	return db, nil
+}
+
+// The write connections: five seconds for a lock, because a projector that waits longer is better off starting its
+// batch again; and an end to a transaction whose owner went silent, because it would hold the rows its successor needs
+// (MariaDB ends it after 3 s, MySQL with the idle connection). READ COMMITTED because the fence, not a gap lock, keeps
+// other writers away, and gap locks of neighbouring rows deadlock.
+//
+// The versioned comments ride on one variable since the driver sets all of them in one statement, and each server
+// refuses the other's names.
+var mysqlWrite = map[string]string{
+	"innodb_lock_wait_timeout": "5",
+	"wait_timeout": "15 /*M! , idle_write_transaction_timeout=3, tx_isolation='READ-COMMITTED' */" +
+		" /*!80000 , transaction_isolation='READ-COMMITTED' */",
+}
+
+// A snapshot needs REPEATABLE READ.
+var mysqlRead = map[string]string{
+	"wait_timeout": "60 /*M! , tx_isolation='REPEATABLE-READ' */ /*!80000 , transaction_isolation='REPEATABLE-READ' */",
+}
+
+func openMySQL(rawURL string) (*DB, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return nil, errors.New("the URL cannot be parsed") // the parser's own error repeats the password
+	}
+	name := strings.Trim(u.Path, "/")
+	if u.Host == "" || name == "" {
+		return nil, errors.New("the URL needs a host and a database: mysql://user:password@host:port/database")
+	}
+	open := func(vars map[string]string, most int, idle time.Duration) (*sql.DB, error) {
+		c := mysql.NewConfig()
+		c.User = u.User.Username()
+		c.Passwd, _ = u.User.Password()
+		c.Net, c.Addr, c.DBName = "tcp", u.Host, name
+		if u.Port() == "" {
+			c.Addr += ":3306"
+		}
+		c.Collation = "utf8mb4_bin"
+		c.ClientFoundRows = true
+		c.InterpolateParams = true // one round trip for a statement, not two
+		c.Loc = time.UTC
+		c.Timeout = 5 * time.Second
+		c.ReadTimeout = 30 * time.Second
+		c.WriteTimeout = 30 * time.Second
+		c.Logger = &mysql.NopLogger{} // what it would log, it returns as well
+		c.Params = map[string]string{
+			"sql_mode":  "'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
+			"time_zone": "'+00:00'",
+		}
+		for k, v := range vars {
+			c.Params[k] = v
+		}
+		connector, err := mysql.NewConnector(c)
+		if err != nil {
+			return nil, err
+		}
+		pool := sql.OpenDB(connector)
+		pool.SetMaxOpenConns(most)
+		pool.SetMaxIdleConns(most)
+		pool.SetConnMaxIdleTime(idle) // before the server's wait_timeout: a pooled connection must not die unseen
+		return pool, nil
+	}
+	write, err := open(mysqlWrite, 32, 10*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	read, err := open(mysqlRead, 32, 45*time.Second)
+	if err != nil {
+		return nil, errors.Join(err, write.Close())
+	}
+	return &DB{MySQL, write, read}, nil
+}
+
+func openSQLite(file string) (*DB, error) {
+	open := func(most int, options string) (*sql.DB, error) {
+		pool, err := sql.Open("sqlite", "file:"+url.PathEscape(file)+
+			"?_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=busy_timeout(5000)&_pragma=foreign_keys(0)"+
+			"&_pragma=cache_size(-8000)"+options)
+		if err != nil {
+			return nil, err
+		}
+		pool.SetMaxOpenConns(most)
+		pool.SetMaxIdleConns(most)
+		return pool, nil
+	}
+	write, err := open(1, "&_txlock=immediate")
+	if err != nil {
+		return nil, err
+	}
+	read, err := open(8, "&_pragma=query_only(1)")
+	if err != nil {
+		return nil, errors.Join(err, write.Close())
+	}
+	return &DB{SQLite, write, read}, nil
+}
+
+// Dialect is which SQL to write.
+func (db *DB) Dialect() Dialect { return db.dialect }
+
+// Writer is the pool of write connections, for the engine. On SQLite it is one connection.
+func (db *DB) Writer() *sql.DB { return db.write }
+
+// Ping sees that the server answers.
+func (db *DB) Ping(ctx context.Context) error {
+	// The write pool: on SQLite it makes the file, which a query-only connection cannot.
+	if err := db.write.PingContext(ctx); err != nil {
+		return fmt.Errorf("reads database (%s): %w", db.dialect, err)
+	}
+	return nil
+}
+
+// Close closes all connections.
+func (db *DB) Close() error { return errors.Join(db.read.Close(), db.write.Close()) }
+
+// Stats counts the connections of both pools.
+func (db *DB) Stats() (open, inUse int, waited int64) {
+	w, r := db.write.Stats(), db.read.Stats()
+	return w.OpenConnections + r.OpenConnections, w.InUse + r.InUse, w.WaitCount + r.WaitCount
+}
+
+// Snapshot runs fn on one consistent, read-only state of the database: an offset and the rows it stands for agree.
+func (db *DB) Snapshot(ctx context.Context, fn func(ctx context.Context, q Queryer) error) error {
+	conn, err := db.read.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("reads database: %w", err)
+	}
+	defer conn.Close()
+	begin := "BEGIN"
+	if db.dialect == MySQL {
+		begin = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
+	}
+	if _, err := conn.ExecContext(ctx, begin); err != nil {
+		return fmt.Errorf("begin a snapshot: %w", err)
+	}
+	err = fn(ctx, conn)
+	// Not under ctx: a snapshot left open on a pooled connection would answer the next caller with the past.
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if _, e := conn.ExecContext(end, "ROLLBACK"); e != nil {
+		_ = conn.Raw(func(any) error { return errBadConn }) // throws the connection away
+		if err == nil {
+			err = fmt.Errorf("end a snapshot: %w", e)
+		}
+	}
+	return err
+}
+
+// Write runs fn in one read-write transaction and commits it unless fn fails.
+func (db *DB) Write(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
+	tx, err := db.write.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	if err := fn(ctx, tx); err != nil {
+		tx.Rollback()
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}
