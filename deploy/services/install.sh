@@ -13,6 +13,7 @@ need_packages() {
     fi
   done
   ((${#missing[@]} == 0)) && return
+  mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
   is_root || die "these packages are missing and only root can install them: ${missing[*]} (or name servers by SALON_TEST_*)"
   command -v apt-get >/dev/null || die "no apt-get here; install by hand: ${missing[*]} (or name servers by SALON_TEST_*)"
   local begin
@@ -23,12 +24,12 @@ need_packages() {
 }
 
 apt_install() {
-  local log=$RUN/apt.log
+  local log=$RUN/apt.log stamp=$RUN/apt.updated
   export DEBIAN_FRONTEND=noninteractive
-  if [[ -z ${APT_UPDATED:-} ]]; then
+  if [[ -z $(find "$stamp" -mmin -60 2>/dev/null) ]]; then
     # Once a run, and its failure is only told: one unreachable third-party list must not hide that the others are fine.
     retry 3 apt-get update -q >>"$log" 2>&1 || say "apt-get update had errors, going on: $(tail -n 1 "$log")"
-    APT_UPDATED=1
+    : >"$stamp"
   fi
   # Another apt may hold the lock for a while on a fresh machine (unattended upgrades).
   retry 3 apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300 "$@" >>"$log" 2>&1 || {
