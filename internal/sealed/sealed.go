@@ -48,7 +48,7 @@ type Keys struct {
 	now    func() time.Time
 
 	mu      sync.Mutex
-	byID    map[keyName]*personKey // found is never cached as "erased": a key made a moment later must be seen
+	byID    map[keyName]*personKey
 	current map[string]*personKey
 }
 
@@ -59,6 +59,7 @@ type personKey struct {
 	name  keyName
 	aead  cipher.AEAD
 	mac   []byte
+	print [4]byte // names the key in a MAC
 	until time.Time
 }
 
@@ -105,7 +106,8 @@ func (k *Keys) Open(ctx context.Context, s domain.Sealed) (plain string, erased 
 	return string(b), false, nil
 }
 
-// MAC is HMAC-SHA256 under a key derived from the subject's own: without that key nobody can test a guess.
+// MAC authenticates a message under a key derived from the subject's own: without that key nobody can test a guess.
+// 32 bytes: 4 that name the key, then 28 of HMAC-SHA256. Compare with [SameMessage].
 func (k *Keys) MAC(ctx context.Context, subject string, message []byte) ([]byte, error) {
 	key, err := k.of(ctx, subject)
 	if err != nil {
@@ -113,7 +115,17 @@ func (k *Keys) MAC(ctx context.Context, subject string, message []byte) ([]byte,
 	}
 	h := hmac.New(sha256.New, key.mac)
 	h.Write(message)
-	return h.Sum(nil), nil
+	return append(key.print[:], h.Sum(nil)[:sha256.Size-len(key.print)]...), nil
+}
+
+// SameMessage reports whether two MACs of one subject may be of the same message. When the first one's key was erased
+// nobody can tell any more, and it says yes: a repeated request of an erased person is answered as erased, not refused.
+func SameMessage(a, b []byte) bool {
+	const n = len(personKey{}.print)
+	if len(a) != sha256.Size || len(b) != sha256.Size {
+		return false
+	}
+	return !hmac.Equal(a[:n], b[:n]) || hmac.Equal(a, b)
 }
 
 // of finds the subject's current key, made when there is none.
@@ -183,7 +195,8 @@ func (k *Keys) unwrap(name keyName, wrapped []byte) (*personKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("derive mac key: %w", err)
 	}
-	return &personKey{name: name, aead: aead, mac: mac, until: k.now().Add(cacheFor)}, nil
+	id := sha256.Sum256([]byte(name.id))
+	return &personKey{name: name, aead: aead, mac: mac, print: [4]byte(id[:4]), until: k.now().Add(cacheFor)}, nil
 }
 
 func (k *Keys) remember(key *personKey, isCurrent bool) {

