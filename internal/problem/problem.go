@@ -64,6 +64,12 @@ func (p *Problem) Header(name, value string) *Problem {
 	return p
 }
 
+// Because notes the error behind it. It goes to the log, never to the caller.
+func (p *Problem) Because(err error) *Problem {
+	p.cause = err
+	return p
+}
+
 func (p *Problem) Error() string { return p.Code + ": " + p.Detail }
 
 // Unwrap is the error behind it, for the log.

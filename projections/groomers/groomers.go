@@ -20,24 +20,32 @@ import (
 // Version of the fold and of the tables below.
 const Version = 1
 
+// What a row is made of, for those who read rows and do not know the domain.
+type (
+	Mode       = groomer.Mode
+	MenuItem   = groomer.MenuItem
+	Hours      = schedule.Hours
+	RefundTier = groomer.RefundTier
+)
+
 // Row is a salon.
 type Row struct {
-	GroomerID             string               `db:"groomer_id,pk"`
-	Zone                  string               `db:"zone"`
-	Listed                bool                 `db:"listed"`
-	Name                  string               `db:"name,text"`
-	Address               string               `db:"address,text"`
-	Areas                 []string             `db:"areas"`
-	Modes                 []groomer.Mode       `db:"modes"`
-	Menu                  []groomer.MenuItem   `db:"menu"`
-	Hours                 []schedule.Hours     `db:"hours"`
-	BufferMinutes         int                  `db:"buffer_minutes"`
-	MinNoticeMinutes      int                  `db:"min_notice_minutes"`
-	HorizonDays           int                  `db:"horizon_days"`
-	Booking               string               `db:"booking"`
-	RequestExpiresMinutes int                  `db:"request_expires_minutes"`
-	Cancellation          []groomer.RefundTier `db:"cancellation"`
-	Revision              uint64               `db:"revision"` // of its stream, at the last event that changed this row
+	GroomerID             string       `db:"groomer_id,pk"`
+	Zone                  string       `db:"zone"`
+	Listed                bool         `db:"listed"`
+	Name                  string       `db:"name,text"`
+	Address               string       `db:"address,text"`
+	Areas                 []string     `db:"areas"`
+	Modes                 []Mode       `db:"modes"`
+	Menu                  []MenuItem   `db:"menu"`
+	Hours                 []Hours      `db:"hours"`
+	BufferMinutes         int          `db:"buffer_minutes"`
+	MinNoticeMinutes      int          `db:"min_notice_minutes"`
+	HorizonDays           int          `db:"horizon_days"`
+	Booking               string       `db:"booking"`
+	RequestExpiresMinutes int          `db:"request_expires_minutes"`
+	Cancellation          []RefundTier `db:"cancellation"`
+	Revision              uint64       `db:"revision"` // of its stream, at the last event that changed this row
 }
 
 // Term is one thing that a salon is found by.

@@ -17,26 +17,32 @@ import (
 // Version of the fold and of the table below. A change of either is a new version.
 const Version = 1
 
+// What a row is made of, for those who read rows and do not know the domain.
+type (
+	Sealed     = domain.Sealed
+	RefundTier = groomer.RefundTier
+)
+
 // Row is a reservation.
 type Row struct {
-	ReservationID string               `db:"reservation_id,pk"` // also the ID of its chat room
-	GroomerID     string               `db:"groomer_id"`
-	CustomerID    string               `db:"customer_id"`
-	Status        string               `db:"status"`
-	StartAt       time.Time            `db:"start_at"`
-	EndAt         time.Time            `db:"end_at"` // without the buffer
-	Minutes       int                  `db:"minutes"`
-	Mode          string               `db:"mode"`
-	Dogs          []groomer.Dog        `db:"dogs"`
-	VisitAddress  domain.Sealed        `db:"visit_address"`
-	Phone         domain.Sealed        `db:"phone"`
-	Note          domain.Sealed        `db:"note"`
-	PriceKRW      int64                `db:"price_krw"`
-	RefundPercent *int                 `db:"refund_percent"` // nil until it is declined, expired or cancelled
-	Cancellation  []groomer.RefundTier `db:"cancellation"`
-	CreatedAt     time.Time            `db:"created_at"`
-	UpdatedAt     time.Time            `db:"updated_at"`
-	Revision      uint64               `db:"revision"` // of the groomer's stream, at the last event of this reservation
+	ReservationID string        `db:"reservation_id,pk"` // also the ID of its chat room
+	GroomerID     string        `db:"groomer_id"`
+	CustomerID    string        `db:"customer_id"`
+	Status        string        `db:"status"`
+	StartAt       time.Time     `db:"start_at"`
+	EndAt         time.Time     `db:"end_at"` // without the buffer
+	Minutes       int           `db:"minutes"`
+	Mode          string        `db:"mode"`
+	Dogs          []groomer.Dog `db:"dogs"`
+	VisitAddress  domain.Sealed `db:"visit_address"`
+	Phone         domain.Sealed `db:"phone"`
+	Note          domain.Sealed `db:"note"`
+	PriceKRW      int64         `db:"price_krw"`
+	RefundPercent *int          `db:"refund_percent"` // nil until it is declined, expired or cancelled
+	Cancellation  []RefundTier  `db:"cancellation"`
+	CreatedAt     time.Time     `db:"created_at"`
+	UpdatedAt     time.Time     `db:"updated_at"`
+	Revision      uint64        `db:"revision"` // of the groomer's stream, at the last event of this reservation
 }
 
 // Table holds the rows. Its indexes are the lists of the API: a customer's, a salon's, and everybody's for an admin,

@@ -1,0 +1,50 @@
+package readapi
+
+import (
+	"context"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/dangdangsalon/salon/projections/engine"
+	"github.com/dangdangsalon/salon/projections/reads"
+	"github.com/dangdangsalon/salon/projections/reservations"
+)
+
+// Sealed is a personal text as rows carry it.
+type Sealed = reservations.Sealed
+
+// Texts opens personal texts: sealed.Keys. One that was never given is "", one whose key was destroyed is erased.
+type Texts interface {
+	Open(ctx context.Context, s Sealed) (plain string, erased bool, err error)
+}
+
+// Deps is what the screens need.
+type Deps struct {
+	Reads *reads.DB
+	Texts Texts
+	// Slots and Rooms are the Redis views of the calendar and of chat rooms. Nil answers from the tables behind them.
+	Slots *engine.View
+	Rooms *engine.View
+	// Now is the clock by which free slots and live holds are told. Defaults to time.Now.
+	Now func() time.Time
+}
+
+// screens is what every screen's handler hangs on.
+type screens struct {
+	Deps
+	*Consistency
+}
+
+// Register adds every screen to the API.
+func Register(api huma.API, deps Deps) {
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	s := screens{deps, NewConsistency(deps.Reads)}
+	s.registerMe(api)
+	s.registerGroomers(api)
+	s.registerReservations(api)
+	s.registerHistory(api)
+	s.registerStats(api)
+}
