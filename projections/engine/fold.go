@@ -1,5 +1,13 @@
 package engine
 
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/dangdangsalon/salon/projections/reads"
+)
+
 // Name marks the rows that the unit does not hold yet as absent, as the engine does for rows it looked for and did not
 // find. A fold over a whole history needs no database: every row it may read was put by the unit itself, or is absent.
 func (u *Unit) Name(refs ...Ref) {
@@ -11,9 +19,23 @@ func (u *Unit) Name(refs ...Ref) {
 	}
 }
 
+// Uses reports whether the projection folds events of this type; others it skips by name.
+func (p Projection) Uses(eventType string) bool {
+	for _, e := range p.Types {
+		if e.EventType() == eventType {
+			return true
+		}
+	}
+	return false
+}
+
 // Replay folds events that follow one another from the beginning, in memory.
 func (u *Unit) Replay(p Projection, events ...Event) error {
 	for _, e := range events {
+		if !p.Uses(e.Event.EventType()) {
+			continue
+		}
+		u.key = e.Key
 		if p.Keys != nil {
 			u.Name(p.Keys(e)...)
 		}
@@ -33,4 +55,32 @@ func (t *Table[R]) Rows(u *Unit) []R {
 		}
 	}
 	return out
+}
+
+// Apply claims a partition of an SQL projection and folds events into it that follow what it has, without a log to
+// read them from: events of other partitions, and those that it has already, are left out. Its tables must be there.
+func Apply(ctx context.Context, db *reads.DB, p Projection, topic string, part int32, partitions int, incarnation string, events []Event) error {
+	if !slices.Contains(p.Topics, topic) {
+		return fmt.Errorf("%s does not read %s", p.ID(), topic)
+	}
+	target := newSQLTarget(db, p, 0)
+	defer target.close()
+	o, err := target.claim(ctx, topic, part, 0)
+	if err != nil {
+		return err
+	}
+	b := &batch{topic: topic, part: part, owner: o, after: o.progress()}
+	b.after.Incarnation = incarnation
+	for _, e := range events {
+		if e.Position <= b.after.LastPos || PartitionOf(e.Key, partitions) != part {
+			continue
+		}
+		b.after.LastPos, b.after.LastRecordedAt = e.Position, e.At
+		b.after.NextOffset++
+		if p.Uses(e.Event.EventType()) {
+			b.events = append(b.events, e)
+		}
+	}
+	_, err = o.apply(ctx, b)
+	return err
 }

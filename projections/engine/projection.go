@@ -9,7 +9,7 @@ package engine
 
 import (
 	"errors"
-	"fmt"
+	"strconv"
 
 	"github.com/dangdangsalon/salon/domain"
 	"github.com/dangdangsalon/salon/eventstore"
@@ -52,7 +52,7 @@ type Projection struct {
 }
 
 // ID is the projection's name with its version, "reservations_v1": what offsets are stored under.
-func (p Projection) ID() string { return fmt.Sprintf("%s_v%d", p.Name, p.Version) }
+func (p Projection) ID() string { return p.Name + "_v" + strconv.Itoa(p.Version) }
 
 // Ref names one row of one table.
 type Ref struct {
@@ -63,35 +63,3 @@ type Ref struct {
 
 // ErrUnnamedRow is a fold that reads a row which its Keys did not name: a fault of the projection, not of the event.
 var ErrUnnamedRow = errors.New("fold reads a row that Keys did not name")
-
-// Unit is a unit of work: the rows that a batch reads and writes, in memory.
-//
-// The engine loads every Ref before it folds; Get and Put then touch memory alone. After the batch it writes the
-// changed rows and forgets the unit, or keeps clean copies for the next batch of the same claim.
-type Unit struct {
-	rows map[rowID]*slot
-	key  string // ordering key of the event being folded
-}
-
-type rowID struct {
-	table *Def
-	key   string
-}
-
-type slot struct {
-	row      any // pointer to a row struct, nil when there is no such row
-	ordering string
-	dirty    bool
-}
-
-// NewUnit makes an empty unit of work.
-func NewUnit() *Unit { return &Unit{rows: map[rowID]*slot{}} }
-
-// Fold applies one event. On an error the unit is spoiled and must be thrown away.
-func (u *Unit) Fold(p Projection, e Event) error {
-	u.key = e.Key
-	if err := p.Fold(u, e); err != nil {
-		return fmt.Errorf("fold %s at position %d into %s: %w", e.Event.EventType(), e.Position, p.ID(), err)
-	}
-	return nil
-}

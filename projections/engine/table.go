@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -96,7 +97,7 @@ func kindOf(t reflect.Type) Kind {
 func (t *Table[R]) Def() *Def { return &t.d }
 
 // Name is the real table name of a projection's version, "reservations_v1".
-func (d *Def) Name(version int) string { return fmt.Sprintf("%s_v%d", d.Base, version) }
+func (d *Def) Name(version int) string { return d.Base + "_v" + strconv.Itoa(version) }
 
 // Ref names a row by its primary key, in the order of the columns.
 func (t *Table[R]) Ref(key ...any) Ref { return t.d.ref(key) }
@@ -105,21 +106,53 @@ func (d *Def) ref(parts []any) Ref {
 	if len(parts) != len(d.PK) {
 		panic(fmt.Sprintf("engine: %s has %d key columns, got %d", d.Base, len(d.PK), len(parts)))
 	}
-	var b strings.Builder
+	return Ref{table: d, key: keyText(parts), parts: parts}
+}
+
+// keyText is a row's key as one string: what the unit of work and a Redis hash look it up by.
+func keyText(parts []any) string {
+	if s, ok := parts[0].(string); ok && len(parts) == 1 {
+		return s
+	}
+	b := make([]byte, 0, 64)
 	for i, p := range parts {
 		if i > 0 {
-			b.WriteByte(0)
+			b = append(b, 0)
 		}
-		fmt.Fprint(&b, p)
+		switch p := p.(type) {
+		case string:
+			b = append(b, p...)
+		case int:
+			b = strconv.AppendInt(b, int64(p), 10)
+		case int32:
+			b = strconv.AppendInt(b, int64(p), 10)
+		case int64:
+			b = strconv.AppendInt(b, p, 10)
+		case uint64:
+			b = strconv.AppendUint(b, p, 10)
+		default: // a named string or integer type
+			b = fmt.Append(b, p)
+		}
 	}
-	return Ref{table: d, key: b.String(), parts: parts}
+	return string(b)
 }
+
+// keyParts is a row's primary key.
+func (d *Def) keyParts(row reflect.Value) []any {
+	parts := make([]any, len(d.PK))
+	for i, c := range d.PK {
+		parts[i] = row.Field(d.Columns[c].field).Interface()
+	}
+	return parts
+}
+
+func (d *Def) keyOf(row any) string { return keyText(d.keyParts(reflect.ValueOf(row).Elem())) }
 
 // Get reads a row; ok is false when there is none. The row is a copy: change it and Put it.
 // Slices inside are shared: replace them, do not write into them.
 func (t *Table[R]) Get(u *Unit, key ...any) (row R, ok bool, err error) {
-	s, named := u.rows[rowID{&t.d, t.d.ref(key).key}]
-	if !named {
+	s, held := u.rows[rowID{&t.d, keyText(key)}]
+	if !held {
 		return row, false, fmt.Errorf("%w: %s %v", ErrUnnamedRow, t.d.Base, key)
 	}
 	if s.row == nil {
@@ -130,18 +163,12 @@ func (t *Table[R]) Get(u *Unit, key ...any) (row R, ok bool, err error) {
 
 // Put writes a row, whether it is there or not.
 func (t *Table[R]) Put(u *Unit, row R) {
-	v := reflect.ValueOf(&row).Elem()
-	parts := make([]any, len(t.d.PK))
-	for i, c := range t.d.PK {
-		parts[i] = v.Field(t.d.Columns[c].field).Interface()
-	}
-	u.rows[rowID{&t.d, t.d.ref(parts).key}] = &slot{row: &row, ordering: u.key, dirty: true}
+	parts := t.d.keyParts(reflect.ValueOf(&row).Elem())
+	u.put(rowID{&t.d, keyText(parts)}, parts, &row)
 }
 
 // Delete removes a row, whether it is there or not.
-func (t *Table[R]) Delete(u *Unit, key ...any) {
-	u.rows[rowID{&t.d, t.d.ref(key).key}] = &slot{ordering: u.key, dirty: true}
-}
+func (t *Table[R]) Delete(u *Unit, key ...any) { u.put(rowID{&t.d, keyText(key)}, key, nil) }
 
 // Values gives a row's columns as a database/sql driver takes them.
 func (d *Def) Values(row any) ([]any, error) {
@@ -235,7 +262,7 @@ func (d *Def) scan(scan func(dest ...any) error, extra ...any) (any, error) {
 func (d *Def) ColumnList(prefix string) string {
 	names := make([]string, len(d.Columns))
 	for i, c := range d.Columns {
-		names[i] = prefix + c.Name
+		names[i] = prefix + quote(c.Name)
 	}
 	return strings.Join(names, ", ")
 }

@@ -51,7 +51,8 @@ type DB struct {
 	read    *sql.DB
 }
 
-// Open connects to mysql://user:password@host:port/database or sqlite:FILE and sees that the server answers.
+// Open opens mysql://user:password@host:port/database or sqlite:FILE. The server may be away: the URL is checked, and
+// Ping tells about the server. A SQLite file is made at once, so that a folder that is not there is an error here.
 func Open(ctx context.Context, rawURL string) (*DB, error) {
 	var db *DB
 	var err error
@@ -66,9 +67,11 @@ func Open(ctx context.Context, rawURL string) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reads database: %w", err)
 	}
-	if err := db.Ping(ctx); err != nil {
-		db.Close()
-		return nil, err
+	if db.dialect == SQLite {
+		if err := db.Ping(ctx); err != nil {
+			db.Close()
+			return nil, err
+		}
 	}
 	return db, nil
 }

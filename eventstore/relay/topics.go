@@ -1,0 +1,141 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/dangdangsalon/salon/eventstore/wire"
+)
+
+// MaxRecordBytes is max.message.bytes of the topics: the largest event, base64 and headers, with room to spare.
+const MaxRecordBytes = 2 << 20
+
+// LeaderTopic has one partition and no records: who has it in the relays' consumer group is the leader.
+const LeaderTopic = "salon.relay.v1"
+
+// Topics is what must be there before anything is relayed. The partition count is fixed for ever: it says which
+// partition a key's events are in, and another one would swap them.
+type Topics struct {
+	Brokers      []string
+	Prefix       string    // put before every topic
+	Partitions   int       // of each topic of events
+	Replication  int       // Defaults to 1, when topics are made
+	KafkaOptions []kgo.Opt // TLS, SASL
+}
+
+// Ensure makes the topics that are missing and then checks them all.
+//
+// They are never compacted, and kept for ever: a projection reads the log from its beginning, and what retention
+// took would be a hole. An operator who sets a retention should keep it longer than any projection may stand still.
+func (t Topics) Ensure(ctx context.Context) error {
+	client, err := t.open()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	admin := kadm.NewClient(client)
+	replication := int16(max(1, t.Replication)) //nolint:gosec // a replica count
+	configs := map[string]*string{
+		"cleanup.policy":    new("delete"),
+		"retention.ms":      new("-1"),
+		"retention.bytes":   new("-1"),
+		"max.message.bytes": new(strconv.Itoa(MaxRecordBytes)),
+	}
+	if replication >= 3 {
+		configs["min.insync.replicas"] = new("2") // acks=all means two disks, not whoever is left
+	}
+	for _, topic := range wire.Topics() {
+		if err := ensure(ctx, admin, t.Prefix+topic, int32(t.Partitions), replication, configs); err != nil { //nolint:gosec // a partition count
+			return err
+		}
+	}
+	if err := ensure(ctx, admin, t.Prefix+LeaderTopic, 1, replication, nil); err != nil {
+		return err
+	}
+	return t.check(ctx, admin)
+}
+
+func ensure(ctx context.Context, admin *kadm.Client, topic string, partitions int32, replication int16, configs map[string]*string) error {
+	_, err := admin.CreateTopic(ctx, partitions, replication, configs, topic)
+	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+		return fmt.Errorf("make topic %s: %w", topic, err)
+	}
+	return nil
+}
+
+// Check says what is wrong with the topics, and what to do.
+func (t Topics) Check(ctx context.Context) error {
+	client, err := t.open()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return t.check(ctx, kadm.NewClient(client))
+}
+
+func (t Topics) check(ctx context.Context, admin *kadm.Client) error {
+	want := map[string]int{t.Prefix + LeaderTopic: 1}
+	for _, topic := range wire.Topics() {
+		want[t.Prefix+topic] = t.Partitions
+	}
+	names := make([]string, 0, len(want))
+	for name := range want {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	// A new topic is known to the controller before it is known to every broker.
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	listed, err := admin.ListTopics(ctx, names...)
+	for retry := 0; err == nil && retry < 20 && !allThere(listed, names); retry++ {
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+		}
+		listed, err = admin.ListTopics(ctx, names...)
+	}
+	if err != nil {
+		return fmt.Errorf("list topics: %w", err)
+	}
+	var wrong []error
+	for _, name := range names {
+		switch l, ok := listed[name]; {
+		case !ok || errors.Is(l.Err, kerr.UnknownTopicOrPartition):
+			wrong = append(wrong, fmt.Errorf("topic %s is missing: run `salon topics ensure`", name))
+		case l.Err != nil:
+			wrong = append(wrong, fmt.Errorf("topic %s: %w", name, l.Err))
+		case len(l.Partitions) != want[name]:
+			wrong = append(wrong, fmt.Errorf("topic %s has %d partitions, not %d: the count is fixed once events are in it; give --partitions %d, or another --topic-prefix",
+				name, len(l.Partitions), want[name], len(l.Partitions)))
+		}
+	}
+	return errors.Join(wrong...)
+}
+
+func allThere(listed kadm.TopicDetails, names []string) bool {
+	for _, name := range names {
+		if l, ok := listed[name]; !ok || l.Err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+func (t Topics) open() (*kgo.Client, error) {
+	if t.Partitions < 1 {
+		return nil, errors.New("topics: a partition count is needed")
+	}
+	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(t.Brokers...), kgo.ClientID("salon-topics")}, t.KafkaOptions...)...)
+	if err != nil {
+		return nil, fmt.Errorf("open Kafka: %w", err)
+	}
+	return client, nil
+}

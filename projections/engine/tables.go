@@ -1,0 +1,275 @@
+package engine
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+
+	"github.com/dangdangsalon/salon/projections/reads"
+)
+
+// EnsureTables makes the tables of SQL projections where they are missing, and points reads at a projection's version
+// unless they are pointed at one already. A table that is there with other columns is refused: a changed table is a new
+// version.
+func EnsureTables(ctx context.Context, db *reads.DB, projections ...Projection) error {
+	for _, p := range projections {
+		if p.Target == SQL {
+			for _, t := range p.Tables {
+				if err := ensureTable(ctx, db, t.Def(), p.Version); err != nil {
+					return err
+				}
+			}
+		}
+		insert := "INSERT INTO projection_pointers (projection, version) VALUES (?, ?) ON CONFLICT DO NOTHING"
+		if db.Dialect() == reads.MySQL {
+			insert = "INSERT IGNORE INTO projection_pointers (projection, version) VALUES (?, ?)"
+		}
+		if _, err := db.Writer().ExecContext(ctx, insert, p.Name, p.Version); err != nil {
+			return fmt.Errorf("point reads at %s: %w", p.ID(), err)
+		}
+	}
+	return nil
+}
+
+func ensureTable(ctx context.Context, db *reads.DB, d *Def, version int) error {
+	probe := "SELECT " + d.ColumnList("") + ", ordering_key FROM " + d.Name(version) + " WHERE 1 = 0"
+	rows, err := db.Writer().QueryContext(ctx, probe)
+	if err == nil {
+		err = rows.Err()
+		rows.Close()
+	}
+	if err == nil {
+		return nil
+	}
+	for _, statement := range d.ddl(db.Dialect(), version) {
+		if _, err := db.Writer().ExecContext(ctx, statement); err != nil {
+			return fmt.Errorf("make table %s: %w", d.Name(version), err)
+		}
+	}
+	rows, err = db.Writer().QueryContext(ctx, probe)
+	if err != nil {
+		return fmt.Errorf("table %s does not have the columns of its projection, which needs a new version: %w", d.Name(version), err)
+	}
+	defer rows.Close()
+	return rows.Err()
+}
+
+// DropTables removes a version's tables. Its offsets stay: they say that it was there.
+func DropTables(ctx context.Context, db *reads.DB, p Projection) error {
+	for _, t := range p.Tables {
+		if _, err := db.Writer().ExecContext(ctx, "DROP TABLE IF EXISTS "+t.Def().Name(p.Version)); err != nil {
+			return fmt.Errorf("drop table %s: %w", t.Def().Name(p.Version), err)
+		}
+	}
+	return nil
+}
+
+const mysqlText = " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL"
+
+// ddl spells the table. On SQLite an index name is the database's, hence the table's name in it.
+func (d *Def) ddl(dialect reads.Dialect, version int) []string {
+	name := d.Name(version)
+	types := map[Kind]string{ID: "TEXT NOT NULL", Text: "TEXT NOT NULL", Int: "INTEGER NOT NULL", Time: "INTEGER NOT NULL", JSON: "TEXT NOT NULL"}
+	if dialect == reads.MySQL {
+		types = map[Kind]string{
+			ID: "VARCHAR(191)" + mysqlText, Text: "MEDIUMTEXT" + mysqlText, Int: "BIGINT NOT NULL", Time: "BIGINT NOT NULL", JSON: "MEDIUMTEXT" + mysqlText,
+		}
+	}
+	var lines []string
+	for _, c := range d.Columns {
+		lines = append(lines, quote(c.Name)+" "+types[c.Kind])
+	}
+	lines = append(lines, "ordering_key "+types[ID])
+	pk := make([]string, len(d.PK))
+	for i, c := range d.PK {
+		pk[i] = d.Columns[c].Name
+	}
+	lines = append(lines, "PRIMARY KEY ("+quoteAll(pk)+")")
+	indexes := append([]Index{{Name: "by_ordering_key", Columns: []string{"ordering_key"}}}, d.Indexes...)
+	if dialect == reads.MySQL {
+		for _, x := range indexes {
+			lines = append(lines, "KEY "+x.Name+" ("+quoteAll(x.Columns)+")")
+		}
+		return []string{"CREATE TABLE IF NOT EXISTS " + name + " (\n  " + strings.Join(lines, ",\n  ") +
+			"\n) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"}
+	}
+	statements := []string{"CREATE TABLE IF NOT EXISTS " + name + " (\n  " + strings.Join(lines, ",\n  ") + "\n) WITHOUT ROWID"}
+	for _, x := range indexes {
+		statements = append(statements, "CREATE INDEX IF NOT EXISTS "+name+"_"+x.Name+" ON "+name+" ("+quoteAll(x.Columns)+")")
+	}
+	return statements
+}
+
+// quote makes any column name usable: rank and offset are reserved in MySQL, and SQLite reads backquotes too.
+func quote(name string) string { return "`" + name + "`" }
+
+func quoteAll(names []string) string {
+	quoted := make([]string, len(names))
+	for i, n := range names {
+		quoted[i] = quote(n)
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// tableSQL writes and reads one table of one version.
+type tableSQL struct {
+	d       *Def
+	dialect reads.Dialect
+	name    string
+	insert  string // up to VALUES
+	tuple   string // (?, ?, …)
+	onDup   string // after the tuples
+	selects string // up to IN
+	keys    string // of one row within IN
+	remove  string
+}
+
+func newTableSQL(d *Def, dialect reads.Dialect, version int) *tableSQL {
+	t := &tableSQL{d: d, dialect: dialect, name: d.Name(version)}
+	columns := d.ColumnList("") + ", ordering_key"
+	t.insert = "INSERT INTO " + t.name + " (" + columns + ") VALUES "
+	t.tuple = "(" + strings.Repeat("?, ", len(d.Columns)) + "?)"
+
+	isPK := map[int]bool{}
+	var pk []string
+	for _, c := range d.PK {
+		isPK[c] = true
+		pk = append(pk, d.Columns[c].Name)
+	}
+	var sets []string
+	for i, c := range d.Columns {
+		if isPK[i] {
+			continue
+		}
+		if dialect == reads.MySQL {
+			sets = append(sets, quote(c.Name)+" = VALUES("+quote(c.Name)+")")
+		} else {
+			sets = append(sets, quote(c.Name)+" = excluded."+quote(c.Name))
+		}
+	}
+	if dialect == reads.MySQL {
+		sets = append(sets, "ordering_key = VALUES(ordering_key)")
+		t.onDup = " ON DUPLICATE KEY UPDATE " + strings.Join(sets, ", ")
+	} else {
+		sets = append(sets, "ordering_key = excluded.ordering_key")
+		t.onDup = " ON CONFLICT (" + quoteAll(pk) + ") DO UPDATE SET " + strings.Join(sets, ", ")
+	}
+
+	one := "?"
+	of := quote(pk[0])
+	if len(pk) > 1 {
+		one = "(" + strings.TrimSuffix(strings.Repeat("?, ", len(pk)), ", ") + ")"
+		of = "(" + quoteAll(pk) + ")"
+	}
+	t.keys = one
+	in := " IN ("
+	if len(pk) > 1 && dialect == reads.SQLite {
+		in = " IN (VALUES " // SQLite takes a list of rows only as a table
+	}
+	t.selects = "SELECT " + columns + " FROM " + t.name + " WHERE " + of + in
+	t.remove = "DELETE FROM " + t.name + " WHERE " + of + in
+	return t
+}
+
+// sizes of statements, so that few texts are prepared: a longer list is cut into these, a list of keys is filled up by
+// repeating the last one.
+var sizes = []int{1, 4, 16, 64, 256}
+
+func sizeFor(n int) int {
+	for _, s := range sizes {
+		if n <= s {
+			return s
+		}
+	}
+	return sizes[len(sizes)-1]
+}
+
+// load reads the rows that refs name into the unit; those that are not there are noted as absent.
+func (t *tableSQL) load(ctx context.Context, tx *transaction, u *Unit, refs []Ref) error {
+	for len(refs) > 0 {
+		size := sizeFor(len(refs))
+		n := min(size, len(refs))
+		args := make([]any, 0, size*len(t.d.PK))
+		for i := range size {
+			args = append(args, refs[min(i, n-1)].parts...)
+		}
+		rows, err := tx.query(ctx, t.selects+list(t.keys, size)+")", args...)
+		if err != nil {
+			return fmt.Errorf("load %s: %w", t.name, err)
+		}
+		if err := t.scan(rows, u); err != nil {
+			return fmt.Errorf("load %s: %w", t.name, err)
+		}
+		refs = refs[n:]
+	}
+	return nil
+}
+
+func (t *tableSQL) scan(rows *sql.Rows, u *Unit) error {
+	defer rows.Close()
+	for rows.Next() {
+		var ordering string
+		row, err := t.d.scan(rows.Scan, &ordering)
+		if err != nil {
+			return err
+		}
+		u.loaded(t.d, t.d.keyOf(row), row, ordering)
+	}
+	return rows.Err()
+}
+
+// write puts and removes the changed rows.
+func (t *tableSQL) write(ctx context.Context, tx *transaction, changed []change) error {
+	var puts, removes []change
+	for _, c := range changed {
+		if c.slot.row == nil {
+			removes = append(removes, c)
+		} else {
+			puts = append(puts, c)
+		}
+	}
+	for len(puts) > 0 {
+		n := largestBelow(len(puts))
+		args := make([]any, 0, n*(len(t.d.Columns)+1))
+		for _, c := range puts[:n] {
+			values, err := t.d.Values(c.slot.row)
+			if err != nil {
+				return &foldError{err} // the row cannot be stored: the fold's fault, not the database's
+			}
+			args = append(append(args, values...), c.slot.ordering)
+		}
+		if err := tx.exec(ctx, t.insert+list(t.tuple, n)+t.onDup, args...); err != nil {
+			return fmt.Errorf("write %s: %w", t.name, err)
+		}
+		puts = puts[n:]
+	}
+	for len(removes) > 0 {
+		n := largestBelow(len(removes))
+		args := make([]any, 0, n*len(t.d.PK))
+		for _, c := range removes[:n] {
+			args = append(args, c.slot.parts...)
+		}
+		if err := tx.exec(ctx, t.remove+list(t.keys, n)+")", args...); err != nil {
+			return fmt.Errorf("delete from %s: %w", t.name, err)
+		}
+		removes = removes[n:]
+	}
+	return nil
+}
+
+func largestBelow(n int) int {
+	for i := len(sizes) - 1; i > 0; i-- {
+		if sizes[i] <= n {
+			return sizes[i]
+		}
+	}
+	return 1
+}
+
+func list(item string, n int) string {
+	if n == 1 {
+		return item
+	}
+	return strings.Repeat(item+", ", n-1) + item
+}
