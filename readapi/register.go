@@ -37,14 +37,20 @@ type screens struct {
 }
 
 // Register adds every screen to the API.
-func Register(api huma.API, deps Deps) {
+func Register(api huma.API, deps Deps) { newScreens(deps).register(api) }
+
+func newScreens(deps Deps) screens {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	s := screens{deps, NewConsistency(deps.Reads)}
+	return screens{deps, NewConsistency(deps.Reads)}
+}
+
+func (s screens) register(api huma.API) {
 	s.registerMe(api)
 	s.registerGroomers(api)
 	s.registerReservations(api)
 	s.registerHistory(api)
 	s.registerStats(api)
+	s.registerChat(api)
 }

@@ -38,7 +38,7 @@ type Room struct {
 	LastClientID   string        `db:"last_client_message_id,text"`
 	LastText       domain.Sealed `db:"last_text"`
 	LastImageURL   domain.Sealed `db:"last_image_url"`
-	LastAt         time.Time     `db:"last_at"` // of the last message; before the first, of the opening
+	LastAt         time.Time     `db:"last_at"` // when the last message was sent; before the first, when the room was opened
 	Customer       Side          `db:"customer_side"`
 	Groomer        Side          `db:"groomer_side"`
 }
@@ -69,6 +69,14 @@ func (r Room) Sides(role string) (own, other Side) {
 		return r.Groomer, r.Customer
 	}
 	return r.Customer, r.Groomer
+}
+
+// Last is the last message; ok is false when there is none.
+func (r Room) Last() (m Message, ok bool) {
+	return Message{
+		RoomID: r.RoomID, Seq: r.LastSeq, SenderID: r.LastSenderID, SenderRole: r.LastSenderRole, ClientID: r.LastClientID,
+		Text: r.LastText, ImageURL: r.LastImageURL, SentAt: r.LastAt, FromCustomer: r.Customer.Sent, FromGroomer: r.Groomer.Sent,
+	}, r.LastSeq > 0
 }
 
 // Message is one message.
@@ -193,7 +201,7 @@ func (f folder) mark(u *engine.Unit, room *Room, r chat.ReadMarked) error {
 	if r.Seq <= side.ReadSeq {
 		return nil // a mark never goes back
 	}
-	if end := side.end(room.LastSeq); r.Seq >= end {
+	if end := side.End(room.LastSeq); r.Seq >= end {
 		side.ReadSeq, side.Read = end, int64(side.Received) //nolint:gosec // a count of messages
 		return nil
 	}
@@ -215,8 +223,8 @@ func (f folder) mark(u *engine.Unit, room *Room, r chat.ReadMarked) error {
 	return nil
 }
 
-// end is the last message that this side may read.
-func (s Side) end(last uint64) uint64 {
+// End is the last message that this side may read, of a room whose last message is last.
+func (s Side) End(last uint64) uint64 {
 	if s.Left {
 		return min(s.LeftSeq, last)
 	}

@@ -52,6 +52,9 @@ var Table = engine.NewTable[Row]("reservations",
 	engine.Index{Name: "by_groomer", Columns: []string{"groomer_id", "start_at", "reservation_id"}},
 	engine.Index{Name: "by_start", Columns: []string{"start_at", "reservation_id"}},
 	engine.Index{Name: "by_status", Columns: []string{"status", "start_at", "reservation_id"}},
+	// The chat rooms of a member in which nobody has posted yet, latest first.
+	engine.Index{Name: "by_customer_made", Columns: []string{"customer_id", "created_at", "reservation_id"}},
+	engine.Index{Name: "by_groomer_made", Columns: []string{"groomer_id", "created_at", "reservation_id"}},
 )
 
 // Projection is the fold.
