@@ -74,10 +74,17 @@ func (c *Consistency) Read(ctx context.Context, h ReadHeaders, scope Scope, fn f
 		if err != nil || len(lag) == 0 {
 			return unavailable(ctx, err)
 		}
-		if err := c.waiting.until(wait, lag.mayBeOver); err != nil {
-			if wait.Err() == nil || ctx.Err() != nil {
-				return unavailable(ctx, err)
-			}
+		if err := c.waiting.until(wait, lag.mayBeOver); err != nil && (wait.Err() == nil || ctx.Err() != nil) {
+			return unavailable(ctx, err)
+		}
+		if wait.Err() == nil {
+			continue
+		}
+		places, err := c.places(ctx)
+		if err != nil {
+			return unavailable(ctx, err)
+		}
+		if lag = lag.behind(places); len(lag) > 0 {
 			return lag.problem(time.Now())
 		}
 	}
@@ -243,7 +250,7 @@ func (c *Consistency) ReadView(ctx context.Context, h ReadHeaders, view ViewRead
 
 func at(rows engine.ViewRows, t token.Token, topic, key string) bool {
 	for _, e := range t.Entries {
-		if e.Topic == topic && e.Key == key && rows.Position < e.Position {
+		if e.Topic == topic && e.Key == key && (rows.Incarnation != t.Incarnation || rows.Position < e.Position) {
 			return false
 		}
 	}

@@ -52,5 +52,6 @@ func (s screens) register(api huma.API) {
 	s.registerReservations(api)
 	s.registerHistory(api)
 	s.registerStats(api)
+	s.registerCalendar(api)
 	s.registerChat(api)
 }

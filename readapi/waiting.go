@@ -20,30 +20,30 @@ type waiting struct {
 	look  func(ctx context.Context) ([]engine.Place, error)
 	baton chan struct{}
 
-	mu    sync.Mutex
-	wants map[*want]struct{}
+	mu     sync.Mutex
+	wishes map[*wish]struct{}
 }
 
-type want struct {
+type wish struct {
 	reached func([]engine.Place) bool
 	met     chan struct{}
 }
 
 func newWaiting(look func(context.Context) ([]engine.Place, error)) *waiting {
-	w := &waiting{look: look, baton: make(chan struct{}, 1), wants: map[*want]struct{}{}}
+	w := &waiting{look: look, baton: make(chan struct{}, 1), wishes: map[*wish]struct{}{}}
 	w.baton <- struct{}{}
 	return w
 }
 
 // until returns nil once reached is true of where they stand, ctx's error when that ends first, or the failure to look.
 func (w *waiting) until(ctx context.Context, reached func([]engine.Place) bool) error {
-	me := &want{reached, make(chan struct{})}
+	me := &wish{reached, make(chan struct{})}
 	w.mu.Lock()
-	w.wants[me] = struct{}{}
+	w.wishes[me] = struct{}{}
 	w.mu.Unlock()
 	defer func() {
 		w.mu.Lock()
-		delete(w.wants, me)
+		delete(w.wishes, me)
 		w.mu.Unlock()
 	}()
 	select {
@@ -57,7 +57,7 @@ func (w *waiting) until(ctx context.Context, reached func([]engine.Place) bool) 
 	}
 }
 
-func (w *waiting) lookUntil(ctx context.Context, me *want) error {
+func (w *waiting) lookUntil(ctx context.Context, me *wish) error {
 	t := time.NewTicker(pollPeriod)
 	defer t.Stop()
 	for {
@@ -80,10 +80,10 @@ func (w *waiting) lookUntil(ctx context.Context, me *want) error {
 func (w *waiting) tell(places []engine.Place) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for want := range w.wants {
-		if want.reached(places) {
-			close(want.met)
-			delete(w.wants, want)
+	for one := range w.wishes {
+		if one.reached(places) {
+			close(one.met)
+			delete(w.wishes, one)
 		}
 	}
 }

@@ -22,7 +22,8 @@ type View struct {
 
 // ViewRows is what a View held of one ordering key at one moment.
 type ViewRows struct {
-	Position uint64 // of the last event applied to the partition
+	Position    uint64 // of the last event applied to the partition
+	Incarnation string // of the store that Position belongs to
 	// Whole is false when Redis has not (or no longer) everything up to Position: answer from the SQL projection behind.
 	Whole  bool
 	tables map[*Def]map[string]string
@@ -30,7 +31,7 @@ type ViewRows struct {
 
 // readScript answers, for one partition, progress and then one hash for each key asked.
 var readScript = redis.NewScript(`
-local answer = {redis.call('HMGET', KEYS[1], 'last_pos', 'next_offset', 'whole_from')}
+local answer = {redis.call('HMGET', KEYS[1], 'last_pos', 'next_offset', 'whole_from', 'incarnation')}
 for i = 2, #KEYS do answer[i] = redis.call('HGETALL', KEYS[i]) end
 return answer`)
 
@@ -53,7 +54,7 @@ func (v *View) Read(ctx context.Context, topic, orderingKey string) (ViewRows, e
 		return ViewRows{}, fmt.Errorf("read %s: %d answers for %d keys", k.offset(), len(answer), len(keys))
 	}
 	out := ViewRows{tables: map[*Def]map[string]string{}}
-	out.Position, out.Whole, err = wholeness(answer[0])
+	out.Position, out.Incarnation, out.Whole, err = wholeness(answer[0])
 	if err != nil || !out.Whole {
 		return ViewRows{}, err
 	}
@@ -71,24 +72,25 @@ func (v *View) Read(ctx context.Context, topic, orderingKey string) (ViewRows, e
 	return out, nil
 }
 
-// wholeness reads last_pos, next_offset and whole_from. A view whose hash was made new is whole from the offset at
-// which the log ended at that moment.
-func wholeness(answer any) (position uint64, whole bool, err error) {
+// wholeness reads last_pos, next_offset, whole_from and incarnation. A view whose hash was made new is whole from the
+// offset at which the log ended at that moment.
+func wholeness(answer any) (position uint64, incarnation string, whole bool, err error) {
 	fields, ok := answer.([]any)
-	if !ok || len(fields) != 3 {
-		return 0, false, errors.New("read a view's offset: not three fields")
+	if !ok || len(fields) != 4 {
+		return 0, "", false, errors.New("read a view's offset: not four fields")
 	}
 	var n [3]int64
-	for i, f := range fields {
-		s, ok := f.(string)
+	for i := range n {
+		s, ok := fields[i].(string)
 		if !ok {
-			return 0, false, nil // no offset: Redis is new, or forgot
+			return 0, "", false, nil // no offset: Redis is new, or forgot
 		}
 		if n[i], err = strconv.ParseInt(s, 10, 64); err != nil {
-			return 0, false, fmt.Errorf("read a view's offset: %w", err)
+			return 0, "", false, fmt.Errorf("read a view's offset: %w", err)
 		}
 	}
-	return uint64(n[0]), n[1] >= n[2], nil //nolint:gosec // positions stay below 2^63
+	incarnation, _ = fields[3].(string)
+	return uint64(n[0]), incarnation, n[1] >= n[2], nil //nolint:gosec // positions stay below 2^63
 }
 
 // ViewTable decodes one table's rows, in no particular order.
