@@ -77,7 +77,7 @@ func (s screens) listMessages(ctx context.Context, in *messagesInput) (*answer[M
 	}
 	c := conversation{id: caller(ctx), seqs: at, limit: int64(in.Limit)}
 	tables := func(ctx context.Context, snap Snapshot) error { return c.fromTables(ctx, snap, in.RoomID) }
-	err = s.ReadView(ctx, in.ReadHeaders, reader(s.Rooms), chatrooms.Topic, in.RoomID, c.fromView,
+	err = s.ReadView(ctx, in.ReadHeaders, s.Rooms, chatrooms.Topic, in.RoomID, c.fromView,
 		[]engine.Projection{chatrooms.Projection()}, tables)
 	if errors.Is(err, errNotInView) {
 		err = s.Read(ctx, in.ReadHeaders, Scope{Of: []engine.Projection{chatrooms.Projection()}, Keys: []string{in.RoomID}}, tables)
@@ -274,12 +274,4 @@ func (s seqs) span(end, limit int64) span {
 		p.next = &seqs{s.After, p.first, false}
 	}
 	return p
-}
-
-// reader is a view, or no view: a nil *engine.View in an interface would not be nil.
-func reader(v *engine.View) ViewReader {
-	if v == nil {
-		return nil
-	}
-	return v
 }
