@@ -323,8 +323,13 @@ func (w *world) rows(table *Table[counter]) map[string]counter {
 
 func (w *world) equal(table *Table[counter]) {
 	w.t.Helper()
-	if diff := cmp.Diff(w.log.want(w.t), w.rows(table)); diff != "" {
-		w.t.Errorf("rows are not the fold of the log (-want +got):\n%s", diff)
+	same(w.t, w.log.want(w.t), w.rows(table))
+}
+
+func same(t *testing.T, want, got map[string]counter) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("rows are not the fold of the log (-want +got):\n%s", diff)
 	}
 }
 
@@ -338,3 +343,5 @@ func (w testWriter) Write(b []byte) (int, error) {
 func testLog(t *testing.T) *slog.Logger {
 	return slog.New(slog.NewTextHandler(testWriter{t}, nil))
 }
+
+func partitionOf(key string, n int) int32 { return eventstore.Partition(key, n) }
