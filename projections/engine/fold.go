@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/dangdangsalon/salon/projections/reads"
 )
 
@@ -60,27 +62,41 @@ func (t *Table[R]) Rows(u *Unit) []R {
 // Apply claims a partition of an SQL projection and folds events into it that follow what it has, without a log to
 // read them from: events of other partitions, and those that it has already, are left out. Its tables must be there.
 func Apply(ctx context.Context, db *reads.DB, p Projection, topic string, part int32, partitions int, incarnation string, events []Event) error {
+	target := newSQLTarget(db, p, 0)
+	defer target.close()
+	return applyEvents(ctx, target, p, topic, part, partitions, incarnation, events)
+}
+
+// ApplyView is Apply for a Redis projection, which is whole from then on.
+func ApplyView(ctx context.Context, client redis.UniversalClient, p Projection, topic string, part int32, partitions int, incarnation string, events []Event) error {
+	return applyEvents(ctx, newRedisTarget(client, p, 0), p, topic, part, partitions, incarnation, events)
+}
+
+func applyEvents(ctx context.Context, t target, p Projection, topic string, part int32, partitions int, incarnation string, events []Event) error {
 	if !slices.Contains(p.Topics, topic) {
 		return fmt.Errorf("%s does not read %s", p.ID(), topic)
 	}
-	target := newSQLTarget(db, p, 0)
-	defer target.close()
-	o, err := target.claim(ctx, topic, part, 0)
+	o, err := t.claim(ctx, topic, part, 0)
 	if err != nil {
 		return err
 	}
-	b := &batch{topic: topic, part: part, owner: o, after: o.progress()}
-	b.after.Incarnation = incarnation
-	for _, e := range events {
-		if e.Position <= b.after.LastPos || PartitionOf(e.Key, partitions) != part {
-			continue
+	// In portions: a view writes at most maxOps rows at a time, and an event seldom more than four.
+	for portion := range slices.Chunk(events, maxOps/4) {
+		b := &batch{topic: topic, part: part, owner: o, after: o.progress()}
+		b.after.Incarnation = incarnation
+		for _, e := range portion {
+			if e.Position <= b.after.LastPos || PartitionOf(e.Key, partitions) != part {
+				continue
+			}
+			b.after.LastPos, b.after.LastRecordedAt = e.Position, e.At
+			b.after.NextOffset++
+			if p.Uses(e.Event.EventType()) {
+				b.events = append(b.events, e)
+			}
 		}
-		b.after.LastPos, b.after.LastRecordedAt = e.Position, e.At
-		b.after.NextOffset++
-		if p.Uses(e.Event.EventType()) {
-			b.events = append(b.events, e)
+		if _, err := o.apply(ctx, b); err != nil {
+			return err
 		}
 	}
-	_, err = o.apply(ctx, b)
-	return err
+	return nil
 }
