@@ -108,29 +108,30 @@ func open(ctx context.Context, q reads.Queryer, scope Scope) (Snapshot, error) {
 
 // lagging lists what the token asks for and this snapshot lacks.
 func (s Snapshot) lagging(ctx context.Context, t token.Token, scope Scope) (lags, error) {
-	var all lags
+	var out lags
 	for _, e := range t.Entries {
 		for _, p := range scope.Of {
 			if !scope.covers(p, e) {
 				continue
 			}
 			p.Version = s.versions[p.Name]
+			l := lag{projection: p.ID(), topic: e.Topic, part: unknownPart, want: e.Position, incarnation: t.Incarnation}
 			partitions, err := engine.Partitions(ctx, s, e.Topic)
 			if err != nil {
 				return nil, err
 			}
-			l := lag{projection: p.ID(), topic: e.Topic, part: unknownPart, want: e.Position, incarnation: t.Incarnation}
 			if partitions > 0 {
 				l.part = engine.PartitionOf(e.Key, partitions)
+				if l.place.Progress, _, err = engine.Offset(ctx, s, l.projection, l.topic, l.part); err != nil {
+					return nil, err
+				}
 			}
-			all = append(all, l)
+			if !l.met() {
+				out = append(out, l)
+			}
 		}
 	}
-	if len(all) == 0 {
-		return nil, nil
-	}
-	places, err := engine.Places(ctx, s)
-	return all.behind(places), err
+	return out, nil
 }
 
 // lag is one partition of one projection that must be somewhere.
@@ -142,12 +143,14 @@ type lag struct {
 	place             engine.Place // where it was found; zero when it has not started
 }
 
+func (l lag) met() bool { return l.place.Incarnation == l.incarnation && l.place.LastPos >= l.want }
+
 // unknownPart is the partition of a key in a topic that no projector has seen yet.
 const unknownPart = -1
 
 type lags []lag
 
-// behind lists those that these places do not satisfy.
+// behind lists those that are not met by these places.
 func (ls lags) behind(places []engine.Place) lags {
 	var out lags
 	for _, l := range ls {
@@ -158,7 +161,7 @@ func (ls lags) behind(places []engine.Place) lags {
 		if i >= 0 {
 			l.place = places[i]
 		}
-		if l.place.Incarnation != l.incarnation || l.place.LastPos < l.want {
+		if !l.met() {
 			out = append(out, l)
 		}
 	}
