@@ -1,0 +1,184 @@
+package groomer
+
+import (
+	"time"
+
+	"github.com/dangdangsalon/salon/domain"
+	"github.com/dangdangsalon/salon/domain/schedule"
+)
+
+// Evolve folds a fact into the state. It never fails, never validates and never changes what an older value can see.
+// Facts of other streams' types are passed over.
+func Evolve(g Groomer, f domain.Fact) Groomer {
+	switch e := f.Event.(type) {
+	case Registered:
+		g.GroomerID, g.Zone = e.GroomerID, e.Zone
+		g.loc, _ = time.LoadLocation(e.Zone) // nil when it fails: Location tells whoever needs it
+	case ProfileChanged:
+		g.Profile = Profile(e)
+	case MenuChanged:
+		g.Menu = e.Menu
+	case HoursChanged:
+		g.Hours = e.Hours
+	case PoliciesChanged:
+		g.Policies = Policies(e)
+	case TimeOffAdded:
+		t := EvolveTimeOff(TimeOff{}, f)
+		g.TimeOff = with(g.TimeOff, &t)
+	case TimeOffRemoved:
+		g.TimeOff = without(g.TimeOff, e.TimeOffID)
+	case SlotHeld:
+		h := EvolveHold(Hold{}, f)
+		g.Holds = with(g.Holds, &h)
+	case HoldReleased:
+		g.Holds = without(g.Holds, e.HoldID)
+	case Requested:
+		g.Holds = without(g.Holds, e.HoldID)
+		g = g.evolveReservation(e.ReservationID, f)
+	case Confirmed, Declined, Expired, Cancelled, Rescheduled, CheckedIn, Completed, NoShow:
+		g = g.evolveReservation(About(e), f)
+	}
+	return g.prune(f.At)
+}
+
+func (g Groomer) evolveReservation(id string, f domain.Fact) Groomer {
+	before, _ := g.FindReservation(id)
+	r := EvolveReservation(before, f)
+	switch {
+	case r.open():
+		g.Reservations = with(g.Reservations, &r)
+	case r.keepsSlot():
+		g.Reservations, g.Kept = without(g.Reservations, id), with(g.Kept, &r)
+	default:
+		g.Reservations = without(g.Reservations, id)
+	}
+	g.Latest = &r
+	return g
+}
+
+// prune lets go of what the passing of time has ended.
+func (g Groomer) prune(at time.Time) Groomer {
+	g.Holds = prune(g.Holds, func(h *Hold) bool { return !at.Before(h.ExpiresAt) })
+	g.Kept = prune(g.Kept, func(r *Reservation) bool { return !at.Before(r.occupied().End) })
+	g.TimeOff = prune(g.TimeOff, func(t *TimeOff) bool { return !at.Before(t.To) })
+	return g
+}
+
+// About is the reservation that an event is of, "" for other events.
+func About(e domain.Event) string {
+	switch e := e.(type) {
+	case Requested:
+		return e.ReservationID
+	case Confirmed:
+		return e.ReservationID
+	case Declined:
+		return e.ReservationID
+	case Expired:
+		return e.ReservationID
+	case Cancelled:
+		return e.ReservationID
+	case Rescheduled:
+		return e.ReservationID
+	case CheckedIn:
+		return e.ReservationID
+	case Completed:
+		return e.ReservationID
+	case NoShow:
+		return e.ReservationID
+	}
+	return ""
+}
+
+// EvolveReservation folds the facts of one reservation, those whose event is [About] it, from the zero value.
+func EvolveReservation(r Reservation, f domain.Fact) Reservation {
+	become := func(s Status) { r.Status, r.StatusBy = s, f.By }
+	switch e := f.Event.(type) {
+	case Requested:
+		r = Reservation{
+			ReservationID: e.ReservationID, HoldID: e.HoldID, Visit: e.Visit, Note: e.Note, Cancellation: e.Cancellation,
+			FirstStart: e.Start, ExpiresAt: e.ExpiresAt, CreatedAt: f.At,
+		}
+		become(StatusRequested)
+	case Confirmed:
+		become(StatusConfirmed)
+		r.ExpiresAt = time.Time{}
+	case Declined:
+		become(StatusDeclined)
+		r.RefundPercent = &e.RefundPercent
+	case Expired:
+		become(StatusExpired)
+		r.RefundPercent = &e.RefundPercent
+	case Cancelled:
+		become(StatusCancelled)
+		r.RefundPercent = &e.RefundPercent
+	case Rescheduled:
+		r.Start, r.BufferMinutes, r.ExpiresAt = e.Start, e.BufferMinutes, e.ExpiresAt
+	case CheckedIn:
+		become(StatusCheckedIn)
+	case Completed:
+		become(StatusCompleted)
+	case NoShow:
+		become(StatusNoShow)
+	default:
+		return r
+	}
+	r.UpdatedAt, r.Revision = f.At, f.Revision
+	return r
+}
+
+// AboutHold is the hold that an event is of, also of the reservation that uses it up; "" for other events.
+func AboutHold(e domain.Event) string {
+	switch e := e.(type) {
+	case SlotHeld:
+		return e.HoldID
+	case HoldReleased:
+		return e.HoldID
+	case Requested:
+		return e.HoldID
+	}
+	return ""
+}
+
+// EvolveHold folds the facts of one hold, those whose event is [AboutHold] it, from the zero value.
+func EvolveHold(h Hold, f domain.Fact) Hold {
+	switch e := f.Event.(type) {
+	case SlotHeld:
+		h = Hold{HoldID: e.HoldID, Visit: e.Visit, ExpiresAt: e.ExpiresAt}
+	case HoldReleased:
+		h.Released = true
+	case Requested:
+		h.ReservationID = e.ReservationID
+	}
+	return h
+}
+
+// AboutTimeOff is the time off that an event is of, "" for other events.
+func AboutTimeOff(e domain.Event) string {
+	switch e := e.(type) {
+	case TimeOffAdded:
+		return e.TimeOffID
+	case TimeOffRemoved:
+		return e.TimeOffID
+	}
+	return ""
+}
+
+// EvolveTimeOff folds the facts of one time off, those whose event is [AboutTimeOff] it, from the zero value.
+func EvolveTimeOff(t TimeOff, f domain.Fact) TimeOff {
+	switch e := f.Event.(type) {
+	case TimeOffAdded:
+		t = TimeOff{TimeOffID: e.TimeOffID, From: e.From, To: e.To, Reason: e.Reason}
+	case TimeOffRemoved:
+		t.Removed = true
+	}
+	return t
+}
+
+// off is the time off as intervals.
+func (g Groomer) off() []schedule.Interval {
+	out := make([]schedule.Interval, len(g.TimeOff))
+	for i, t := range g.TimeOff {
+		out[i] = schedule.Interval{Start: t.From, End: t.To}
+	}
+	return out
+}
