@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dangdangsalon/salon/internal/config"
+)
+
+type doctorCmd struct {
+	config.Servers `embed:""`
+
+	Data   string `help:"Data folder of a running salon up: without --events, its process is asked." type:"path" default:"${data}"`
+	Output string `help:"table or json." default:"table" enum:"table,json" short:"o"`
+}
+
+// finding is what one probe saw.
+type finding struct {
+	Part   string `json:"part"`
+	Well   bool   `json:"well"`
+	Detail string `json:"detail"` // what was seen, or what is wrong and what to do
+}
+
+// probe looks at one part. It answers what it saw.
+type probe struct {
+	part string
+	look func(ctx context.Context) (string, error)
+}
+
+func (c *doctorCmd) Run(ctx context.Context, t *terminal) error {
+	findings, err := c.findings(ctx)
+	if err != nil {
+		return err
+	}
+	if c.Output == "json" {
+		e := json.NewEncoder(t.out)
+		e.SetIndent("", "  ")
+		err = e.Encode(findings)
+	} else {
+		err = printFindings(t.out, findings)
+	}
+	for _, f := range findings {
+		if !f.Well {
+			err = errors.Join(err, fmt.Errorf("%s is not well", f.Part))
+		}
+	}
+	return err
+}
+
+func (c *doctorCmd) findings(ctx context.Context) ([]finding, error) {
+	if err := c.ReadFiles(); err != nil {
+		return nil, usage(err)
+	}
+	if c.Events == "" {
+		return askProcess(ctx, filepath.Join(c.Data, socketName))
+	}
+	if err := c.Need(true, true, true, true); err != nil {
+		return nil, usage(err)
+	}
+	return examine(ctx, serverProbes(c.Servers)), nil
+}
+
+// examine runs the probes one after the other, each for at most three seconds.
+func examine(ctx context.Context, probes []probe) []finding {
+	findings := make([]finding, 0, len(probes))
+	for _, p := range probes {
+		ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+		detail, err := p.look(ctx)
+		cancel()
+		if err != nil {
+			detail = err.Error()
+		}
+		findings = append(findings, finding{p.part, err == nil, detail})
+	}
+	return findings
+}
+
+func printFindings(out io.Writer, findings []finding) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "PART\tWELL\tDETAIL")
+	for _, f := range findings {
+		well := "yes"
+		if !f.Well {
+			well = "NO"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", f.Part, well, f.Detail)
+	}
+	return w.Flush()
+}
+
+// askProcess lets the process that owns a data folder examine itself: nobody else may open its files.
+func askProcess(ctx context.Context, socket string) ([]finding, error) {
+	c := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://salon/doctor", nil)
+	if err != nil {
+		return nil, err
+	}
+	res, err := c.Do(r)
+	if err != nil {
+		return nil, fmt.Errorf("no salon up runs on this data folder (nothing answers at %s): start it, or name servers with --events, --kafka, --reads and --redis", socket)
+	}
+	defer res.Body.Close()
+	var findings []finding
+	if err := json.NewDecoder(res.Body).Decode(&findings); err != nil {
+		return nil, fmt.Errorf("read the process's answer: %w", err)
+	}
+	return findings, nil
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/dangdangsalon/salon/internal/config"
+	"github.com/dangdangsalon/salon/internal/httpserver"
+	"github.com/dangdangsalon/salon/internal/telemetry"
+)
+
+func telemetryOf(ctx context.Context, c config.Observability, log io.Writer) (*telemetry.Telemetry, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		return nil, fmt.Errorf("--log-level: %w", err)
+	}
+	return telemetry.New(ctx, telemetry.Config{LogLevel: level, LogTo: log, OTLPEndpoint: c.OTLPEndpoint, Version: version})
+}
+
+// healthRoutes are what load balancers and operators ask: alive, able to serve (else why), and the numbers.
+func (n *node) healthRoutes(s *httpserver.Server) {
+	s.Echo().GET("/healthz", func(c echo.Context) error {
+		return c.JSON(http.StatusOK, map[string]string{"status": "alive", "version": version, "commit": commit})
+	})
+	s.Echo().GET("/readyz", func(c echo.Context) error {
+		if err := n.ready(c.Request().Context()); err != nil {
+			return c.JSON(http.StatusServiceUnavailable, map[string]string{"status": "not ready", "why": err.Error()})
+		}
+		return c.JSON(http.StatusOK, map[string]string{"status": "ready"})
+	})
+	if n.http.MetricsListen == "" && n.alone {
+		s.Echo().GET("/metrics", echo.WrapHandler(n.metrics()))
+	}
+}
+
+func (n *node) metrics() http.Handler {
+	return promhttp.HandlerFor(n.tel.Registry, promhttp.HandlerOpts{})
+}
+
+// ready says why this process cannot serve: what its HTTP roles need. A process whose projections are late is ready:
+// its reads say so themselves.
+func (n *node) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if _, err := n.store.Head(ctx); err != nil {
+		return errors.New("the event store does not answer")
+	}
+	if n.reads != nil {
+		if err := n.reads.Ping(ctx); err != nil {
+			return errors.New("the reads database does not answer")
+		}
+	}
+	return nil
+}
+
+// serveMetrics serves /metrics on an address of its own.
+func (n *node) serveMetrics(ctx context.Context) error {
+	l, err := net.Listen("tcp", n.http.MetricsListen)
+	if err != nil {
+		return fmt.Errorf("%w: choose another address with --metrics-listen", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", n.metrics())
+	return serveUntil(ctx, l, mux)
+}
+
+// serveSocket answers the verbs that other processes run on this data folder.
+func (n *node) serveSocket(ctx context.Context, l net.Listener) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /doctor", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if err := writeJSON(w, examine(r.Context(), n.probes())); err != nil {
+			n.tel.Log.WarnContext(r.Context(), "doctor's answer not sent", "error", err)
+		}
+	})
+	return serveUntil(ctx, l, mux)
+}
+
+// serveUntil serves until ctx ends.
+func serveUntil(ctx context.Context, l net.Listener, h http.Handler) error {
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
+	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
+	defer stop()
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}

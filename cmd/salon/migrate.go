@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dangdangsalon/salon/eventstore/postgres"
+	"github.com/dangdangsalon/salon/eventstore/sqlite"
+	"github.com/dangdangsalon/salon/internal/config"
+	"github.com/dangdangsalon/salon/projections/engine"
+	"github.com/dangdangsalon/salon/projections/reads"
+)
+
+type migrateCmd struct {
+	Up     migrateUpCmd     `cmd:"" help:"Apply what is missing, to the event store and the reads database."`
+	Status migrateStatusCmd `cmd:"" help:"Show which steps are applied."`
+	Down   migrateDownCmd   `cmd:"" help:"Undo the last step of the reads database. The event store is never migrated down: it is the truth."`
+}
+
+type migrateUpCmd struct {
+	config.Servers `embed:""`
+}
+
+func (c *migrateUpCmd) Run(ctx context.Context, t *terminal) error {
+	if err := migrateFlags(&c.Servers); err != nil {
+		return err
+	}
+	if err := migrate(ctx, c.Servers); err != nil {
+		return err
+	}
+	fmt.Fprintln(t.out, "The event store and the reads database are up to date.")
+	return nil
+}
+
+func migrateFlags(s *config.Servers) error {
+	return usage(errors.Join(s.ReadFiles(), s.Need(true, false, true, false)))
+}
+
+// migrate brings both databases up to date.
+func migrate(ctx context.Context, s config.Servers) error {
+	if err := migrateEvents(ctx, s.Events); err != nil {
+		return err
+	}
+	db, err := reads.Open(ctx, s.Reads)
+	if err != nil {
+		return err
+	}
+	err = db.Migrate(ctx)
+	if err == nil {
+		err = engine.EnsureTables(ctx, db, sqlProjections()...)
+	}
+	return errors.Join(err, db.Close())
+}
+
+func migrateEvents(ctx context.Context, url string) error {
+	if file, ok := strings.CutPrefix(url, "sqlite:"); ok {
+		return sqlite.Migrate(ctx, file)
+	}
+	return postgres.Migrate(ctx, url)
+}
+
+// sqlProjections are those with tables in the reads database.
+func sqlProjections() []engine.Projection {
+	var out []engine.Projection
+	for _, p := range allProjections() {
+		if p.Target == engine.SQL {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+type migrateStatusCmd struct {
+	config.Servers `embed:""`
+
+	Output string `help:"table or json." default:"table" enum:"table,json" short:"o"`
+}
+
+// step is one step of a schema.
+type step struct {
+	Database  string     `json:"database"`
+	Version   int64      `json:"version"`
+	AppliedAt *time.Time `json:"applied_at"` // null while pending
+}
+
+func (c *migrateStatusCmd) Run(ctx context.Context, t *terminal) error {
+	if err := migrateFlags(&c.Servers); err != nil {
+		return err
+	}
+	steps, err := steps(ctx, c.Servers)
+	if err != nil {
+		return err
+	}
+	if c.Output == "json" {
+		return writeJSON(t.out, steps)
+	}
+	return printSteps(t.out, steps)
+}
+
+func printSteps(out io.Writer, steps []step) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "DATABASE\tVERSION\tAPPLIED")
+	for _, s := range steps {
+		applied := "pending"
+		if s.AppliedAt != nil {
+			applied = s.AppliedAt.UTC().Format(time.RFC3339)
+		}
+		fmt.Fprintf(w, "%s\t%d\t%s\n", s.Database, s.Version, applied)
+	}
+	return w.Flush()
+}
+
+type migrateDownCmd struct {
+	Reads     string `help:"Reads database: mysql://… or sqlite:FILE." placeholder:"URL"`
+	ReadsFile string `help:"File that holds --reads." type:"path" placeholder:"FILE"`
+}
+
+func (c *migrateDownCmd) Run(ctx context.Context, t *terminal) error {
+	s := config.Servers{Reads: c.Reads, ReadsFile: c.ReadsFile, Topics: config.Topics{Partitions: 1}}
+	if err := errors.Join(s.ReadFiles(), s.Need(false, false, true, false)); err != nil {
+		return usage(err)
+	}
+	db, err := reads.Open(ctx, s.Reads)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(db.MigrateDown(ctx), db.Close()); err != nil {
+		return err
+	}
+	fmt.Fprintln(t.out, "The last step of the reads database is undone.")
+	return nil
+}

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+
+	"github.com/dangdangsalon/salon/commands"
+	"github.com/dangdangsalon/salon/internal/httpserver"
+	"github.com/dangdangsalon/salon/readapi"
+)
+
+//go:generate go run . openapi --out ../../docs/openapi.json
+
+type openAPICmd struct {
+	Out string `help:"File to write." type:"path" placeholder:"FILE"`
+}
+
+func (c *openAPICmd) Run(t *terminal) error {
+	return toFileOr(t.out, c.Out, func(w io.Writer) error { return writeJSON(w, document()) })
+}
+
+// document is the API as the code has it: the operations of every role, registered on a server that serves nobody.
+func document() any {
+	s := httpserver.New(httpserver.Config{Version: "v1"})
+	commands.Register(s.API(), commands.NewExecutor(commands.Config{}))
+	readapi.Register(s.API(), readapi.Deps{})
+	return s.API().OpenAPI()
+}
+
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}

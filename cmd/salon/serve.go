@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+
+	"github.com/dangdangsalon/salon/internal/auth"
+	"github.com/dangdangsalon/salon/internal/config"
+	"github.com/dangdangsalon/salon/internal/sealed"
+)
+
+type serveCmd struct {
+	Roles []role `arg:"" help:"What this process does: commands, readapi, relay, projector." enum:"commands,readapi,relay,projector"`
+
+	config.Servers       `embed:""`
+	config.Secrets       `embed:""`
+	config.HTTP          `embed:""`
+	config.Observability `embed:""`
+}
+
+func (c *serveCmd) Run(ctx context.Context, t *terminal) error {
+	if err := c.ReadFiles(); err != nil {
+		return usage(err)
+	}
+	http := slices.Contains(c.Roles, roleCommands) || slices.Contains(c.Roles, roleReadAPI)
+	projects := slices.Contains(c.Roles, roleProjector)
+	reads := projects || slices.Contains(c.Roles, roleReadAPI)
+	relays := slices.Contains(c.Roles, roleRelay)
+	errs := []error{c.Need(http || relays, projects || relays, reads, reads)}
+	if http && c.MasterKeyFile == "" {
+		errs = append(errs, errors.New("--master-key-file is missing: personal fields are sealed under it (salon up makes one in its data folder)"))
+	}
+	if http && c.AuthJWKS == "" && c.AuthIssuer == "" && c.AuthKeyFile == "" {
+		errs = append(errs, errors.New("nobody could sign in: give --auth-jwks, --auth-issuer or --auth-key-file"))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return usage(err)
+	}
+	tel, err := telemetryOf(ctx, c.Observability, t.err)
+	if err != nil {
+		return usage(err)
+	}
+	n := &node{servers: c.Servers, http: c.HTTP, tel: tel}
+	if http {
+		if n.master, err = sealed.LoadMaster(c.MasterKeyFile); err != nil {
+			return err
+		}
+		if n.verifier, err = verifier(ctx, c.Secrets); err != nil {
+			return err
+		}
+		if n.listener, err = listen(c.Listen); err != nil {
+			return err
+		}
+	}
+	return errors.Join(n.run(ctx, c.Roles), tel.Close())
+}
+
+func verifier(ctx context.Context, s config.Secrets) (*auth.Verifier, error) {
+	switch {
+	case s.AuthJWKS != "":
+		return auth.FromJWKS(s.AuthJWKS, ""), nil
+	case s.AuthIssuer != "":
+		return auth.FromIssuer(ctx, s.AuthIssuer, "")
+	}
+	key, err := auth.LoadKeyFile(s.AuthKeyFile)
+	if err != nil {
+		return nil, err
+	}
+	return key.Verifier(), nil
+}
+
+func listen(address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("%w: choose another address with --listen", err)
+	}
+	return l, nil
+}

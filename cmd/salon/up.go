@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/dangdangsalon/salon/internal/auth"
+	"github.com/dangdangsalon/salon/internal/config"
+	"github.com/dangdangsalon/salon/internal/embedded"
+	"github.com/dangdangsalon/salon/internal/sealed"
+)
+
+type upCmd struct {
+	Data string `help:"Data folder: events, read models, the broker's log and the keys." type:"path" default:"${data}"`
+	Demo bool   `help:"Seed three salons with a week of bookings, and print tokens to try."`
+
+	config.HTTP          `embed:""`
+	config.Observability `embed:""`
+}
+
+// embeddedPartitions is fewer than on real servers: one process shares them out to nobody, and fewer partitions make
+// larger batches.
+const embeddedPartitions = 4
+
+// Run starts everything over the data folder, and takes it down in the order that loses no time at the next start:
+// HTTP, relay and projectors, then broker and cache, then the databases.
+func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
+	listener, err := listen(c.Listen)
+	if err != nil {
+		return err
+	}
+	folder, err := embedded.Open(c.Data)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	defer func() { err = errors.Join(err, folder.Close()) }()
+	tel, err := telemetryOf(ctx, c.Observability, t.err)
+	if err != nil {
+		return usage(err)
+	}
+	defer func() { err = errors.Join(err, tel.Close()) }()
+
+	key, err := auth.LoadOrGenerateKeyFile(folder.File(authKeyName))
+	if err != nil {
+		return err
+	}
+	master, err := sealed.LoadOrCreateMaster(folder.File(masterKeyName))
+	if err != nil {
+		return err
+	}
+	servers, err := embedded.Start(folder.Path)
+	if err != nil {
+		return err
+	}
+	defer servers.Close()
+
+	n := &node{
+		servers: config.Servers{
+			Events: "sqlite:" + folder.File(eventsName), Reads: "sqlite:" + folder.File(readsName), Redis: servers.RedisURL(),
+			Kafka: servers.Brokers()[0], Topics: config.Topics{Partitions: embeddedPartitions, Replication: 1},
+		},
+		http: c.HTTP, tel: tel, master: master, verifier: key.Verifier(), listener: listener, alone: true,
+	}
+	if err := n.migrate(ctx); err != nil {
+		return err
+	}
+	socket, err := listenSocket(ctx, folder.File(socketName))
+	if err != nil {
+		return err
+	}
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.Go(func() error { return servers.Run(groupCtx) })
+	group.Go(func() error { return n.serveSocket(groupCtx, socket) })
+	group.Go(func() error {
+		return n.run(groupCtx, []role{roleCommands, roleReadAPI, roleRelay, roleProjector})
+	})
+	group.Go(func() error {
+		url := "http://" + listener.Addr().String()
+		if err := awaitReady(groupCtx, url); err != nil {
+			return nil //nolint:nilerr // ended before it was ready; whoever ended it says why
+		}
+		fmt.Fprintf(t.out, "DangDang Salon is open at %s (data in %s). API: %s/docs. Stop with Ctrl-C.\n", url, folder.Path, url)
+		if !c.Demo {
+			return nil
+		}
+		return c.demo(groupCtx, t.out, url, func(sub, role string) (string, error) { return key.Mint(sub, role, 24*time.Hour) })
+	})
+	return group.Wait()
+}
+
+func (c *upCmd) demo(ctx context.Context, out io.Writer, url string, mint minter) error {
+	err := seed(ctx, url, mint, out)
+	if err == nil {
+		err = printTokens(ctx, url, mint, out)
+	}
+	if err != nil && ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// awaitReady waits until a system can serve.
+func awaitReady(ctx context.Context, url string) error {
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	c := newClient(url, "")
+	for {
+		if a, err := c.call(ctx, http.MethodGet, "/readyz", "", nil); err == nil && a.status == http.StatusOK {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// listenSocket is where other verbs reach this process. The folder's lock is ours: a socket that is there is a dead
+// process's.
+func listenSocket(ctx context.Context, path string) (net.Listener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("remove the socket of a process that ended: %w", err)
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listen for other verbs: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}

@@ -1,0 +1,195 @@
+package eventstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/google/uuid"
+)
+
+// The most that one commit takes. More would make the first caller wait for the last one's bytes.
+const (
+	maxGroupAppends = 256
+	maxGroupBytes   = 4 << 20
+	// queueLength is how many callers may wait; more block until the lane has caught up, which is the back-pressure.
+	queueLength = 1024
+)
+
+// Result is what became of one append of a group.
+type Result struct {
+	Appended Appended
+	Err      error // nil, *ConflictError, *DuplicateError or ErrDecisionTooOld
+}
+
+// Commit writes a group in one transaction and answers each append by itself. An error is about the whole group and
+// wraps ErrUnavailable (nothing was written) or ErrOutcomeUnknown. A group holds each stream and each command once.
+type Commit func(ctx context.Context, group []Append) ([]Result, error)
+
+// Lane is the group commit that the adapters share: concurrent appends meet here and are committed together, so one
+// flush to disk serves many callers. While a group is being committed the next one gathers; nothing waits for company.
+//
+// A commit runs under the lane's own context, never under a caller's: one caller who gives up must not leave the
+// others with an unknown outcome.
+type Lane struct {
+	commit Commit
+	queue  chan *ticket
+	stop   context.CancelFunc
+	done   chan struct{}
+	closed chan struct{}
+	once   sync.Once
+}
+
+// ticket is one caller's place in the lane.
+type ticket struct {
+	append Append
+	bytes  int
+	state  atomic.Int32 // queued, then taken or abandoned
+	answer chan Result
+}
+
+const (
+	queued int32 = iota
+	taken
+	abandoned
+)
+
+var errLaneClosed = fmt.Errorf("%w: closed", ErrUnavailable)
+
+// NewLane starts a lane with its one flusher. Close it.
+func NewLane(commit Commit) *Lane {
+	ctx, stop := context.WithCancel(context.Background())
+	l := &Lane{commit: commit, queue: make(chan *ticket, queueLength), stop: stop, done: make(chan struct{}), closed: make(chan struct{})}
+	go l.flush(ctx)
+	return l
+}
+
+// Close lets the group that is being committed finish, refuses everybody else, and waits.
+func (l *Lane) Close() {
+	l.once.Do(func() { close(l.closed) })
+	<-l.done
+	l.stop()
+}
+
+// Append waits for its place in a group and for the commit. A caller who gives up before the group was formed has
+// changed nothing and gets the context's error; afterwards the answer is awaited, since it is on its way.
+func (l *Lane) Append(ctx context.Context, a Append) (Appended, error) {
+	size, err := a.validate()
+	if err != nil {
+		return Appended{}, err
+	}
+	t := &ticket{append: a, bytes: size, answer: make(chan Result, 1)}
+	select {
+	case <-l.closed:
+		return Appended{}, errLaneClosed
+	default:
+	}
+	select {
+	case l.queue <- t:
+	case <-ctx.Done():
+		return Appended{}, ctx.Err()
+	case <-l.closed:
+		return Appended{}, errLaneClosed
+	}
+	select {
+	case r := <-t.answer:
+		return r.Appended, r.Err
+	case <-ctx.Done():
+		if t.state.CompareAndSwap(queued, abandoned) {
+			return Appended{}, ctx.Err()
+		}
+	case <-l.done:
+		if t.state.CompareAndSwap(queued, abandoned) {
+			return Appended{}, errLaneClosed
+		}
+	}
+	r := <-t.answer
+	return r.Appended, r.Err
+}
+
+// validate refuses what breaks the contract's limits, and tells the size.
+func (a Append) validate() (int, error) {
+	size := 0
+	for _, e := range a.Events {
+		n := len(e.Data) + len(a.Metadata)
+		if n > MaxEventBytes {
+			return 0, fmt.Errorf("%w: event %s has %d bytes, at most %d", ErrTooLarge, e.Type, n, MaxEventBytes)
+		}
+		size += n
+	}
+	switch {
+	case len(a.Events) > MaxAppendEvents:
+		return 0, fmt.Errorf("%w: %d events, at most %d", ErrTooLarge, len(a.Events), MaxAppendEvents)
+	case size > MaxAppendBytes:
+		return 0, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, size, MaxAppendBytes)
+	case a.Stream == "" || a.Key == "" || a.Command.ID == uuid.Nil || a.Expected < AnyRevision:
+		return 0, errors.New("append without stream, key, command ID or with an impossible expectation")
+	}
+	return size, nil
+}
+
+func (l *Lane) flush(ctx context.Context) {
+	defer close(l.done)
+	var waiting []*ticket // deferred: their stream or command was in the last group already
+	for {
+		group := l.gather(&waiting)
+		if group == nil {
+			return
+		}
+		appends := make([]Append, len(group))
+		for i, t := range group {
+			appends[i] = t.append
+		}
+		results, err := l.commit(ctx, appends)
+		for i, t := range group {
+			if err != nil {
+				t.answer <- Result{Err: err}
+			} else {
+				t.answer <- results[i]
+			}
+		}
+	}
+}
+
+// gather forms a group of everybody who waits; nil when the lane is closed.
+func (l *Lane) gather(waiting *[]*ticket) []*ticket {
+	streams, commands := map[string]bool{}, map[uuid.UUID]bool{}
+	var group, deferred []*ticket
+	size := 0
+	add := func(t *ticket) {
+		if streams[t.append.Stream] || commands[t.append.Command.ID] || len(group) > 0 && size+t.bytes > maxGroupBytes {
+			deferred = append(deferred, t)
+			return
+		}
+		if !t.state.CompareAndSwap(queued, taken) {
+			return // its caller has given up
+		}
+		streams[t.append.Stream], commands[t.append.Command.ID] = true, true
+		size += t.bytes
+		group = append(group, t)
+	}
+	for _, t := range *waiting {
+		add(t)
+	}
+	for len(group) == 0 {
+		select {
+		case <-l.closed:
+			return nil
+		case t := <-l.queue:
+			add(t)
+		}
+	}
+	for len(group) < maxGroupAppends && len(deferred) < maxGroupAppends {
+		select {
+		case t := <-l.queue:
+			add(t)
+			continue
+		default:
+		}
+		break
+	}
+	*waiting = deferred
+	return group
+}

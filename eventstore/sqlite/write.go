@@ -1,0 +1,220 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dangdangsalon/salon/eventstore"
+)
+
+// writer is the one connection that writes. Only the lane's flusher uses it.
+type writer struct {
+	db       *sql.DB
+	signal   *signal
+	onCommit func(group int, took time.Duration)
+
+	insertEvent, insertCommand, moveHead, selectLast, selectDone *sql.Stmt
+
+	head uint64
+	at   time.Time
+	last map[string]place // of streams written lately: this process is the only writer, so it knows
+}
+
+// place is where a stream ends.
+type place struct {
+	revision eventstore.Revision
+	position uint64
+}
+
+// mostPlaces bounds writer.last, about 10 MiB; beyond it a stream's end is looked up by its index.
+const mostPlaces = 100_000
+
+func (w *writer) prepare(ctx context.Context) error {
+	var errs []error
+	prepare := func(query string) *sql.Stmt {
+		s, err := w.db.PrepareContext(ctx, query)
+		errs = append(errs, err)
+		return s
+	}
+	w.insertEvent = prepare("INSERT INTO events (position, stream, revision, id, type, key, slice, recorded_at, metadata, data, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
+	w.insertCommand = prepare("INSERT INTO commands (command_id, request_hash, actor, stream, last_revision, position, recorded_at) VALUES (?, ?, ?, ?, ?, ?, ?)")
+	w.moveHead = prepare("UPDATE store_head SET position = ?, recorded_at = ? WHERE id = 1")
+	w.selectLast = prepare("SELECT revision, position FROM events WHERE stream = ? ORDER BY revision DESC LIMIT 1")
+	w.selectDone = prepare(selectCommand)
+	return errors.Join(errs...)
+}
+
+func (w *writer) close() error { return w.db.Close() }
+
+// commit writes a group. Positions and places are kept only once the transaction is on disk.
+func (w *writer) commit(ctx context.Context, group []eventstore.Append) ([]eventstore.Result, error) {
+	began := time.Now()
+	tx, err := w.db.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, fmt.Errorf("%w: begin: %w", eventstore.ErrUnavailable, err)
+	}
+	g := &commitGroup{writer: w, tx: tx, head: w.head, at: later(eventstore.Micros(began), w.at), last: map[string]place{}}
+	g.insertEvent, g.insertCommand = tx.StmtContext(ctx, w.insertEvent), tx.StmtContext(ctx, w.insertCommand)
+	results := make([]eventstore.Result, len(group))
+	for i, a := range group {
+		if results[i], err = g.append(ctx, a, began); err != nil {
+			return nil, errors.Join(fmt.Errorf("%w: %w", eventstore.ErrUnavailable, err), tx.Rollback())
+		}
+	}
+	if g.head > w.head {
+		if _, err := tx.StmtContext(ctx, w.moveHead).ExecContext(ctx, g.head, g.at.UnixMicro()); err != nil {
+			return nil, errors.Join(fmt.Errorf("%w: %w", eventstore.ErrUnavailable, err), tx.Rollback())
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		// SQLite may have written the commit record before it failed to flush it: only a look tells.
+		clear(w.last)
+		if err := w.resume(ctx); err != nil {
+			return nil, fmt.Errorf("%w: %w", eventstore.ErrOutcomeUnknown, err)
+		}
+		return nil, fmt.Errorf("%w: commit: %w", eventstore.ErrOutcomeUnknown, err)
+	}
+	if len(w.last)+len(g.last) > mostPlaces {
+		clear(w.last)
+	}
+	for stream, p := range g.last {
+		w.last[stream] = p
+	}
+	if g.head > w.head {
+		w.head, w.at = g.head, g.at
+		w.signal.raise(w.head)
+	}
+	if w.onCommit != nil {
+		w.onCommit(len(group), time.Since(began))
+	}
+	return results, nil
+}
+
+// resume reads where the file ends after a commit that failed.
+func (w *writer) resume(ctx context.Context) error {
+	var at int64
+	if err := w.db.QueryRowContext(ctx, "SELECT position, recorded_at FROM store_head WHERE id = 1").Scan(&w.head, &at); err != nil {
+		return fmt.Errorf("read the head: %w", err)
+	}
+	w.at = time.UnixMicro(at).UTC()
+	w.signal.raise(w.head)
+	return nil
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// commitGroup is the inside of one transaction.
+type commitGroup struct {
+	*writer
+	tx                         *sql.Tx
+	insertEvent, insertCommand *sql.Stmt
+	head                       uint64
+	at                         time.Time
+	last                       map[string]place
+}
+
+func (g *commitGroup) append(ctx context.Context, a eventstore.Append, clock time.Time) (eventstore.Result, error) {
+	first, found, err := findCommand(g.tx.StmtContext(ctx, g.selectDone).QueryRowContext(ctx, a.Command.ID[:]), a.Command.ID)
+	if err != nil {
+		return eventstore.Result{}, err
+	}
+	if found {
+		return eventstore.Result{Err: &eventstore.DuplicateError{Command: first}}, nil
+	}
+	if age := clock.Sub(a.DecidedAt); age > eventstore.MaxDecisionAge || age < -eventstore.MaxDecisionAge {
+		return eventstore.Result{Err: eventstore.ErrDecisionTooOld}, nil
+	}
+	end, err := g.end(ctx, a.Stream)
+	if err != nil {
+		return eventstore.Result{}, err
+	}
+	if a.Expected != eventstore.AnyRevision && a.Expected != end.revision {
+		return eventstore.Result{Err: &eventstore.ConflictError{Stream: a.Stream, Expected: a.Expected, Actual: end.revision}}, nil
+	}
+	slice := eventstore.Slice(a.Key)
+	for _, e := range a.Events {
+		g.head++
+		end = place{end.revision + 1, g.head}
+		r := eventstore.Recorded{
+			Position: end.position, Stream: a.Stream, Revision: end.revision, ID: e.ID, Type: e.Type, Key: a.Key,
+			RecordedAt: g.at, Metadata: a.Metadata, Data: e.Data,
+		}
+		hash := eventstore.ContentHash(r)
+		_, err := g.insertEvent.ExecContext(ctx, r.Position, r.Stream, r.Revision, r.ID[:], r.Type, r.Key, slice, r.RecordedAt.UnixMicro(),
+			notNil(r.Metadata), notNil(r.Data), hash[:])
+		if err != nil {
+			return eventstore.Result{}, fmt.Errorf("insert event: %w", err)
+		}
+	}
+	_, err = g.insertCommand.ExecContext(ctx, a.Command.ID[:], notNil(a.Command.RequestHash), a.Command.Actor, a.Stream, end.revision, end.position, g.at.UnixMicro())
+	if err != nil {
+		return eventstore.Result{}, fmt.Errorf("insert command: %w", err)
+	}
+	g.last[a.Stream] = end
+	return eventstore.Result{Appended: eventstore.Appended{LastRevision: end.revision, Position: end.position, RecordedAt: g.at}}, nil
+}
+
+// notNil keeps an empty value from becoming NULL.
+func notNil(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+// end is where a stream ends, in this transaction.
+func (g *commitGroup) end(ctx context.Context, stream string) (place, error) {
+	if p, ok := g.writer.last[stream]; ok {
+		return p, nil
+	}
+	p := place{revision: eventstore.NoStream}
+	err := g.tx.StmtContext(ctx, g.selectLast).QueryRowContext(ctx, stream).Scan(&p.revision, &p.position)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return p, fmt.Errorf("find the end of %s: %w", stream, err)
+	}
+	return p, nil
+}
+
+// PersonKey implements eventstore.Store.
+func (s *Store) PersonKey(ctx context.Context, subject string) (keyID string, wrapped []byte, found bool, err error) {
+	return personKey(s.read.QueryRowContext(ctx, "SELECT key_id, wrapped FROM person_keys WHERE subject = ?", subject))
+}
+
+func personKey(row *sql.Row) (keyID string, wrapped []byte, found bool, err error) {
+	err = row.Scan(&keyID, &wrapped)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil, false, nil
+	}
+	if err != nil {
+		return "", nil, false, fmt.Errorf("%w: find a person's key: %w", eventstore.ErrUnavailable, err)
+	}
+	return keyID, wrapped, true, nil
+}
+
+// PersonKeyByID implements eventstore.Store.
+func (s *Store) PersonKeyByID(ctx context.Context, subject, keyID string) (wrapped []byte, found bool, err error) {
+	_, wrapped, found, err = personKey(s.read.QueryRowContext(ctx, "SELECT key_id, wrapped FROM person_keys WHERE subject = ? AND key_id = ?", subject, keyID))
+	return wrapped, found, err
+}
+
+// AddPersonKey implements eventstore.Store.
+func (s *Store) AddPersonKey(ctx context.Context, subject, keyID string, wrapped []byte) (standingID string, standing []byte, err error) {
+	_, err = s.writer.db.ExecContext(ctx, "INSERT INTO person_keys (subject, key_id, wrapped, created_at) VALUES (?, ?, ?, ?) ON CONFLICT (subject) DO NOTHING",
+		subject, keyID, wrapped, time.Now().UnixMicro())
+	if err != nil {
+		return "", nil, fmt.Errorf("%w: add a person's key: %w", eventstore.ErrUnavailable, err)
+	}
+	standingID, standing, found, err := s.PersonKey(ctx, subject)
+	if err == nil && !found {
+		err = errors.New("a person's key is gone right after it was added")
+	}
+	return standingID, standing, err
+}
