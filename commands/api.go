@@ -18,7 +18,7 @@ type Answer struct {
 }
 
 // answer fills the headers. revision is what the ETag names.
-func answer[S any](ctx context.Context, x *Executor, h WriteHeaders, key string, r Result[S], revision uint64) (Answer, error) {
+func answer[S any](ctx context.Context, x *Executor, h WriteHeaders, r Result[S], revision uint64) (Answer, error) {
 	a := Answer{IdempotencyKey: h.IdempotencyKey, ETag: etag(revision)}
 	if r.Replayed {
 		a.Replayed = "true"
@@ -28,7 +28,7 @@ func answer[S any](ctx context.Context, x *Executor, h WriteHeaders, key string,
 		if err != nil {
 			return a, err
 		}
-		a.ConsistencyToken = token.Token{Incarnation: life, Entries: []token.Entry{{Topic: topic, Key: key, Position: r.Position}}}.String()
+		a.ConsistencyToken = token.Token{Incarnation: life, Entries: []token.Entry{{Topic: topic, Key: r.Key, Position: r.Position}}}.String()
 	}
 	return a, nil
 }

@@ -34,13 +34,17 @@ type Folded[S any] struct {
 type Result[S any] struct {
 	Folded[S]
 	Stream   string
-	Replayed bool // accepted before; this is the answer of then
+	Key      string // the stream's ordering key
+	Replayed bool   // accepted before; this is the answer of then
 }
 
 // Target names the stream that a command writes, and its ordering key.
 type Target[S any] struct {
 	Kind        Kind[S]
 	Stream, Key string
+	// Recall gives the state back what it let go of, for a decision that was refused without it: states hold the
+	// future, a command may name the past. found is false when the stream never had it. Optional.
+	Recall func(ctx context.Context, s S) (recalled S, found bool, err error)
 }
 
 // Execute decides a command on one stream and appends what it decided.
@@ -78,6 +82,7 @@ func (c *execution[S]) run(ctx context.Context, decide func(S, time.Time) ([]dom
 			return Result[S]{}, err
 		}
 	}
+	recall := c.target.Recall
 	for conflicts := 0; ; {
 		clock := eventstore.Micros(c.now())
 		now := clock
@@ -85,6 +90,15 @@ func (c *execution[S]) run(ctx context.Context, decide func(S, time.Time) ([]dom
 			now = s.At
 		}
 		events, refusal := decide(s.State, now)
+		if refusal != nil && fresh && recall != nil {
+			recalled, found, err := recall(ctx, s.State)
+			if err != nil {
+				return Result[S]{}, err
+			}
+			if recall = nil; found { // decided on, never kept: s stays the fold
+				events, refusal = decide(recalled, now)
+			}
+		}
 		if refusal != nil || len(events) == 0 {
 			// Nothing verifies this answer, so it must rest on the stream as it is now.
 			if !fresh {
@@ -118,7 +132,7 @@ func (c *execution[S]) run(ctx context.Context, decide func(S, time.Time) ([]dom
 		if s, err = c.readOn(ctx, s); err != nil {
 			return Result[S]{}, err
 		}
-		fresh = true
+		fresh, recall = true, c.target.Recall
 	}
 }
 
@@ -190,7 +204,7 @@ func (c *execution[S]) advance(s Folded[S], a eventstore.Append, events []domain
 		s.Position = done.Position
 	}
 	keep(c.Executor, a.Stream, s)
-	return Result[S]{Folded: s, Stream: a.Stream}
+	return Result[S]{Folded: s, Stream: a.Stream, Key: a.Key}
 }
 
 // replay answers a command that was accepted before: the state folded to where it left its stream. near is a state of
@@ -209,7 +223,7 @@ func (c *execution[S]) replay(ctx context.Context, first eventstore.Command, nea
 	if s.Revision != first.LastRevision {
 		return Result[S]{}, fmt.Errorf("command %s ended at revision %d of %s, which ends at %d", first.ID, first.LastRevision, first.Stream, s.Revision)
 	}
-	return Result[S]{Folded: s, Stream: first.Stream, Replayed: true}, nil
+	return Result[S]{Folded: s, Stream: first.Stream, Key: c.target.Key, Replayed: true}, nil
 }
 
 // readOn reads what the stream has after s and keeps it.

@@ -28,7 +28,9 @@ var toyKind = Kind[toy]{Evolve: func(s toy, f domain.Fact) toy {
 	return toy{append(s.Posted[:len(s.Posted):len(s.Posted)], e.ClientMessageID)}
 }}
 
-func toyTarget(stream string) Target[toy] { return Target[toy]{toyKind, "chat-" + stream, stream} }
+func toyTarget(stream string) Target[toy] {
+	return Target[toy]{Kind: toyKind, Stream: "chat-" + stream, Key: stream}
+}
 
 var kim = domain.Actor{ID: "kim", Role: domain.Customer}
 
@@ -482,7 +484,7 @@ func BenchmarkExecuteOnACachedStream(b *testing.B) {
 	store := newMemory()
 	x := newExecutor(b, store)
 	count := Kind[int]{Evolve: func(n int, _ domain.Fact) int { return n + 1 }}
-	target := Target[int]{count, "chat-r", "r"}
+	target := Target[int]{Kind: count, Stream: "chat-r", Key: "r"}
 	event := []domain.Event{chat.MessagePosted{RoomID: "r", Seq: 1, Sender: kim, ClientMessageID: "c"}}
 	b.ReportAllocs()
 	i := 0

@@ -69,6 +69,9 @@ type Conditional struct {
 
 // Resolve notes the path that the key belongs to. huma calls it.
 func (h *WriteHeaders) Resolve(ctx huma.Context) []error {
+	if h.path != "" {
+		return nil // huma calls it once for each struct that embeds it, too
+	}
 	u := ctx.URL()
 	h.method, h.path = ctx.Method(), u.Path
 	if h.IdempotencyKey == "" {
