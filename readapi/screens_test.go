@@ -6,7 +6,9 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"testing"
+	"unicode/utf8"
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -86,6 +88,36 @@ func TestAGroomerLooksAsItWasPut(t *testing.T) {
 		}
 		if diff := gocmp.Diff(wanted, got); diff != "" {
 			t.Errorf("(-want +got)\n%s", diff)
+		}
+	})
+}
+
+// What the contract lets a person write must fit the columns, or that text would park the salon.
+func TestTheLongestTextsFit(t *testing.T) {
+	everywhere(t, func(t *testing.T, w *world) {
+		id := strings.Repeat("g", 40)
+		customer := strings.Repeat("~", 128)
+		area := strings.Repeat("가", 90) + "/" + strings.Repeat("🐶", 89)
+		s := w.log.Open(id, "America/Argentina/ComodRivadavia", area)
+		s.Record(domain.Actor{ID: id, Role: domain.Groomer}, groomer.ProfileChanged{
+			Name: strings.Repeat("댕", 20_000), Address: strings.Repeat("🐶", 15_000), Areas: []string{area, area + "!"}, Modes: []groomer.Mode{"visit"},
+		})
+		v := s.Request(customer, tenth)
+		s.Record(domain.Actor{ID: customer, Role: domain.Customer}, groomer.Cancelled{
+			ReservationID: v.ID, Day: v.Day(s), Reason: foldtest.Seal("customer:"+customer, strings.Repeat("ㅠ", 20_000)), RefundPercent: 100,
+		})
+		w.project()
+		got := want[Reservation](w.get("customer:"+customer, "/v1/reservations/"+v.ID), http.StatusOK)
+		if got.CustomerID != customer || got.Status != "cancelled" {
+			t.Errorf("%+v", got)
+		}
+		page := want[Page[Happening]](w.get("customer:"+customer, "/v1/reservations/"+v.ID+"/history"), http.StatusOK)
+		if last := page.Items[len(page.Items)-1]; utf8.RuneCountInString(*last.Reason) != 20_000 || last.By.ID != customer {
+			t.Errorf("cancelled by %s for %d characters", last.By.ID, utf8.RuneCountInString(*last.Reason))
+		}
+		found := want[Page[Groomer]](w.get("", "/v1/groomers?area="+url.QueryEscape(area)), http.StatusOK)
+		if len(found.Items) != 1 || utf8.RuneCountInString(found.Items[0].Name) != 20_000 {
+			t.Errorf("found %d by the longest area", len(found.Items))
 		}
 	})
 }

@@ -21,7 +21,7 @@ type moving struct {
 func (m *moving) look(context.Context) ([]engine.Place, error) {
 	m.most.Store(max(m.most.Load(), m.looking.Add(1)))
 	defer m.looking.Add(-1)
-	time.Sleep(time.Millisecond)                                                               // a query; this is the bubble's time
+	<-time.After(time.Millisecond)                                                             // a query; this is the bubble's time
 	return []engine.Place{{Progress: engine.Progress{LastPos: uint64(m.looks.Add(1))}}}, m.err //nolint:gosec // counts up
 }
 
@@ -51,7 +51,7 @@ func TestOneLooksForAllWhoWait(t *testing.T) {
 			t.Errorf("%d looks for 100 positions", n)
 		}
 		before := m.looks.Load()
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		if m.looks.Load() != before {
 			t.Error("somebody looks while nobody waits")
 		}

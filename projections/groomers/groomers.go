@@ -8,7 +8,7 @@ package groomers
 import (
 	"fmt"
 	"slices"
-	"strings"
+	"unicode/utf8"
 
 	"github.com/dangdangsalon/salon/domain"
 	"github.com/dangdangsalon/salon/domain/groomer"
@@ -122,16 +122,19 @@ func AreaTerm(area string) string       { return "area:" + area }
 func ServiceTerm(service string) string { return "service:" + service }
 func ModeTerm(mode string) string       { return "mode:" + mode }
 
+// MaxArea is the longest area that a salon is found by, in characters: with its prefix it fits a key column. A longer
+// one is shown and not found.
+const MaxArea = 180
+
 // terms lists what the salon is found by, each once.
 func (r Row) terms() []string {
 	var terms []string
 	for _, area := range r.Areas {
-		for i, c := range area {
-			if c == '/' {
+		for i, c := range area + "/" {
+			if c == '/' && utf8.RuneCountInString(area[:i]) <= MaxArea {
 				terms = append(terms, AreaTerm(area[:i]))
 			}
 		}
-		terms = append(terms, AreaTerm(area))
 	}
 	for _, item := range r.Menu {
 		terms = append(terms, ServiceTerm(item.Service))
@@ -139,6 +142,6 @@ func (r Row) terms() []string {
 	for _, m := range r.Modes {
 		terms = append(terms, ModeTerm(string(m)))
 	}
-	slices.SortFunc(terms, strings.Compare)
+	slices.Sort(terms)
 	return slices.Compact(terms)
 }

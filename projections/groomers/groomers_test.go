@@ -64,7 +64,6 @@ func TestARowShowsAllOfASalon(t *testing.T) {
 	}
 }
 
-
 // However profile and menu change, the terms are those of the last ones: no stale term finds a salon.
 func TestTermsFollowProfileAndMenu(t *testing.T) {
 	t.Parallel()

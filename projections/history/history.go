@@ -53,32 +53,35 @@ func Projection() engine.Projection {
 }
 
 func fold(u *engine.Unit, e engine.Event) error {
-	row := Row{Revision: e.Revision, GroomerID: e.Key, At: e.At, ActorID: e.By.ID, ActorRole: string(e.By.Role)}
+	row := Row{
+		ReservationID: groomer.About(e.Event), Revision: e.Revision, GroomerID: e.Key,
+		At: e.At, ActorID: e.By.ID, ActorRole: string(e.By.Role),
+	}
 	switch e := e.Event.(type) {
 	case groomer.Requested:
-		row.ReservationID, row.What = e.ReservationID, "requested"
+		row.What = "requested"
 		row.CustomerID, row.StartAt, row.PriceKRW = e.CustomerID, e.Start, &e.PriceKRW
 	case groomer.Confirmed:
-		row.ReservationID, row.What = e.ReservationID, "confirmed"
+		row.What = "confirmed"
 	case groomer.Declined:
-		row.ReservationID, row.What = e.ReservationID, "declined"
+		row.What = "declined"
 		row.Reason, row.RefundPercent = e.Reason, &e.RefundPercent
 	case groomer.Expired:
-		row.ReservationID, row.What = e.ReservationID, "expired"
+		row.What = "expired"
 		row.RefundPercent = &e.RefundPercent
 	case groomer.Cancelled:
-		row.ReservationID, row.What = e.ReservationID, "cancelled"
+		row.What = "cancelled"
 		row.Reason, row.RefundPercent = e.Reason, &e.RefundPercent
 	case groomer.Rescheduled:
-		row.ReservationID, row.What = e.ReservationID, "rescheduled"
+		row.What = "rescheduled"
 		row.StartAt, row.FromStartAt = e.Start, e.FromStart
 	case groomer.CheckedIn:
-		row.ReservationID, row.What = e.ReservationID, "checked_in"
+		row.What = "checked_in"
 	case groomer.Completed:
-		row.ReservationID, row.What = e.ReservationID, "completed"
+		row.What = "completed"
 		row.PriceKRW = &e.PriceKRW
 	case groomer.NoShow:
-		row.ReservationID, row.What = e.ReservationID, "no_show"
+		row.What = "no_show"
 	}
 	Table.Put(u, row)
 	return nil

@@ -74,34 +74,10 @@ func Projection() engine.Projection {
 }
 
 func keys(e engine.Event) []engine.Ref {
-	if id := reservationOf(e.Event); id != "" {
+	if id := groomer.About(e.Event); id != "" {
 		return []engine.Ref{Table.Ref(id)}
 	}
 	return nil
-}
-
-func reservationOf(e domain.Event) string {
-	switch e := e.(type) {
-	case groomer.Requested:
-		return e.ReservationID
-	case groomer.Confirmed:
-		return e.ReservationID
-	case groomer.Declined:
-		return e.ReservationID
-	case groomer.Expired:
-		return e.ReservationID
-	case groomer.Cancelled:
-		return e.ReservationID
-	case groomer.Rescheduled:
-		return e.ReservationID
-	case groomer.CheckedIn:
-		return e.ReservationID
-	case groomer.Completed:
-		return e.ReservationID
-	case groomer.NoShow:
-		return e.ReservationID
-	}
-	return ""
 }
 
 func fold(u *engine.Unit, e engine.Event) error {
@@ -109,7 +85,7 @@ func fold(u *engine.Unit, e engine.Event) error {
 		Table.Put(u, opened(r, e))
 		return nil
 	}
-	id := reservationOf(e.Event)
+	id := groomer.About(e.Event)
 	row, ok, err := Table.Get(u, id)
 	if err != nil {
 		return err

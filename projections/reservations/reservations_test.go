@@ -99,6 +99,41 @@ func TestRowsAgreeWithWhatBecameOfEachVisit(t *testing.T) {
 	})
 }
 
+// The write side answers a reservation from its own fold of the same events: both must say the same.
+func TestRowsAgreeWithTheWriteSidesState(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		log := foldtest.NewLog()
+		s := log.Open("kim", "Asia/Seoul")
+		choose := func(n int) int { return rapid.IntRange(0, n-1).Draw(t, "choice") }
+		for range rapid.IntRange(0, 60).Draw(t, "steps") {
+			s.Step(choose)
+		}
+		states := map[string]groomer.Reservation{}
+		for _, e := range log.Events {
+			if id := groomer.About(e.Event); id != "" {
+				states[id] = groomer.EvolveReservation(states[id], e.Fact)
+			}
+		}
+		want := map[string]reservations.Row{}
+		for id, r := range states {
+			want[id] = reservations.Row{
+				ReservationID: id, GroomerID: "kim", CustomerID: r.CustomerID, Status: string(r.Status), StartAt: r.Start, EndAt: r.End(),
+				Minutes: r.Minutes, Mode: string(r.Mode), Dogs: r.Dogs, VisitAddress: r.VisitAddress, Phone: r.Phone, Note: r.Note,
+				PriceKRW: r.PriceKRW, RefundPercent: r.RefundPercent, Cancellation: r.Cancellation,
+				CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt, Revision: r.Revision,
+			}
+		}
+		got := map[string]reservations.Row{}
+		for _, r := range rowsOf(t, log.Events...) {
+			got[r.ReservationID] = r
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatalf("(-state +row)\n%s", diff)
+		}
+	})
+}
+
 // Keys may come in any order against one another; only the order inside a key counts.
 func TestRowsDoNotDependOnTheOrderOfOtherKeys(t *testing.T) {
 	t.Parallel()
