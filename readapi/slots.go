@@ -103,7 +103,7 @@ func (s screens) ask(ctx context.Context, in *slotsInput, defaultSpan time.Durat
 	for _, i := range b.taken {
 		// To others it is as if they had not asked: whether there is such a reservation is not theirs to know.
 		if i.ID == in.ForReservation && i.Kind == calendar.Reservation && isParty(id, i.CustomerID, i.GroomerID) {
-			ask.Moving = i.ID
+			ask.Moving, ask.Customer = i.ID, i.CustomerID
 			if ask.Minutes == 0 {
 				ask.Minutes = int(i.EndAt.Sub(i.StartAt).Minutes())
 			}

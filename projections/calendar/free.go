@@ -21,7 +21,7 @@ type Ask struct {
 	Now      time.Time
 	From, To time.Time // starts in [From, To)
 	Minutes  int
-	Customer string // who asks: their own holds are no obstacle to them; "" for anybody
+	Customer string // for whom: their own holds are no obstacle to them; "" for anybody
 	Moving   string // a reservation that wants another start: its own time is free for it; "" for none
 }
 
