@@ -60,7 +60,22 @@ func (t Topics) Ensure(ctx context.Context) error {
 	if err := ensure(ctx, admin, t.Prefix+LeaderTopic, 1, replication, nil); err != nil {
 		return err
 	}
-	return t.check(ctx, admin)
+	// A new topic is known to the controller before every broker can tell of it.
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := t.check(ctx, admin)
+		if err == nil || !errors.Is(err, kerr.UnknownTopicOrPartition) {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 func ensure(ctx context.Context, admin *kadm.Client, topic string, partitions int32, replication int16, configs map[string]*string) error {
@@ -91,17 +106,7 @@ func (t Topics) check(ctx context.Context, admin *kadm.Client) error {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	// A new topic is known to the controller before it is known to every broker.
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
 	listed, err := admin.ListTopics(ctx, names...)
-	for retry := 0; err == nil && retry < 20 && !allThere(listed, names); retry++ {
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-ctx.Done():
-		}
-		listed, err = admin.ListTopics(ctx, names...)
-	}
 	if err != nil {
 		return fmt.Errorf("list topics: %w", err)
 	}
@@ -109,7 +114,7 @@ func (t Topics) check(ctx context.Context, admin *kadm.Client) error {
 	for _, name := range names {
 		switch l, ok := listed[name]; {
 		case !ok || errors.Is(l.Err, kerr.UnknownTopicOrPartition):
-			wrong = append(wrong, fmt.Errorf("topic %s is missing: run `salon topics ensure`", name))
+			wrong = append(wrong, fmt.Errorf("topic %s is missing: run `salon topics ensure` (%w)", name, kerr.UnknownTopicOrPartition))
 		case l.Err != nil:
 			wrong = append(wrong, fmt.Errorf("topic %s: %w", name, l.Err))
 		case len(l.Partitions) != want[name]:
@@ -120,20 +125,13 @@ func (t Topics) check(ctx context.Context, admin *kadm.Client) error {
 	return errors.Join(wrong...)
 }
 
-func allThere(listed kadm.TopicDetails, names []string) bool {
-	for _, name := range names {
-		if l, ok := listed[name]; !ok || l.Err != nil {
-			return false
-		}
-	}
-	return true
-}
-
 func (t Topics) open() (*kgo.Client, error) {
 	if t.Partitions < 1 {
 		return nil, errors.New("topics: a partition count is needed")
 	}
-	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(t.Brokers...), kgo.ClientID("salon-topics")}, t.KafkaOptions...)...)
+	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(t.Brokers...), kgo.ClientID("salon-topics"),
+		kgo.MetadataMinAge(50 * time.Millisecond), // what was missing a moment ago must not be answered from the cache
+	}, t.KafkaOptions...)...)
 	if err != nil {
 		return nil, fmt.Errorf("open Kafka: %w", err)
 	}

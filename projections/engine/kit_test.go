@@ -159,7 +159,7 @@ func (l *log) Wait(ctx context.Context, after uint64) error {
 }
 
 // want is what the projection must be: the fold of the log, by the oracle's own loop.
-func (l *log) want(t *testing.T) map[string]counter {
+func (l *log) want(t testing.TB) map[string]counter {
 	t.Helper()
 	d := newDecoder(eventstore.NewCodec(catalog()), Projection{})
 	rows := map[string]counter{}
@@ -205,7 +205,7 @@ func (p *progress) applied(a Applied) {
 }
 
 // wait returns when every partition has come to its position.
-func (p *progress) wait(t *testing.T, want map[int32]uint64) {
+func (p *progress) wait(t testing.TB, want map[int32]uint64) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -232,7 +232,7 @@ func (p *progress) wait(t *testing.T, want map[int32]uint64) {
 
 // world is one test's servers.
 type world struct {
-	t          *testing.T
+	t          testing.TB
 	log        *log
 	brokers    []string
 	prefix     string
@@ -242,7 +242,7 @@ type world struct {
 }
 
 // kafkaInProcess starts a broker and makes the topics.
-func newWorld(t *testing.T, dbURL string) *world {
+func newWorld(t testing.TB, dbURL string) *world {
 	t.Helper()
 	kafka, err := kfake.NewCluster(kfake.NumBrokers(1))
 	if err != nil {
@@ -263,7 +263,7 @@ func (w *world) topics() {
 	}
 }
 
-func openReads(t *testing.T, url string) *reads.DB {
+func openReads(t testing.TB, url string) *reads.DB {
 	t.Helper()
 	db, err := reads.Open(t.Context(), url)
 	if err != nil {
@@ -326,21 +326,21 @@ func (w *world) equal(table *Table[counter]) {
 	same(w.t, w.log.want(w.t), w.rows(table))
 }
 
-func same(t *testing.T, want, got map[string]counter) {
+func same(t testing.TB, want, got map[string]counter) {
 	t.Helper()
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("rows are not the fold of the log (-want +got):\n%s", diff)
 	}
 }
 
-type testWriter struct{ t *testing.T }
+type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(b []byte) (int, error) {
 	w.t.Log(strings.TrimSpace(string(b)))
 	return len(b), nil
 }
 
-func testLog(t *testing.T) *slog.Logger {
+func testLog(t testing.TB) *slog.Logger {
 	return slog.New(slog.NewTextHandler(testWriter{t}, nil))
 }
 

@@ -20,15 +20,15 @@ import (
 func sqliteURL(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "reads.db") }
 
 // brokers runs a test on the broker in the process, and on the real one.
-func brokers(t *testing.T, run func(t *testing.T, world func(dbURL string) *world)) {
+func brokers(t *testing.T, run func(t *testing.T, world func(t *testing.T, dbURL string) *world)) {
 	t.Run("kfake", func(t *testing.T) {
 		t.Parallel()
-		run(t, func(dbURL string) *world { return newWorld(t, dbURL) })
+		run(t, func(t *testing.T, dbURL string) *world { return newWorld(t, dbURL) })
 	})
 	if address := realKafka(); address != "" {
 		t.Run("kafka", func(t *testing.T) {
 			t.Parallel()
-			run(t, func(dbURL string) *world {
+			run(t, func(t *testing.T, dbURL string) *world {
 				w := &world{t: t, log: newLog(), brokers: strings.Split(address, ","), partitions: 4, prefix: "engine-" + strings.ToLower(rand.Text()[:8]) + "."}
 				w.topics()
 				w.db = openReads(t, dbURL)
@@ -40,11 +40,10 @@ func brokers(t *testing.T, run func(t *testing.T, world func(dbURL string) *worl
 
 func TestRowsAreTheFoldOfTheLog(t *testing.T) {
 	t.Parallel()
-	brokers(t, func(t *testing.T, world func(string) *world) {
+	brokers(t, func(t *testing.T, world func(*testing.T, string) *world) {
 		for name, url := range databases(t) {
 			t.Run(name, func(t *testing.T) {
-				w := world(url(t))
-				w.t = t
+				w := world(t, url(t))
 				p, table := counters()
 				seen := newProgress()
 				w.log.addMany(50, 1000)
@@ -62,11 +61,10 @@ func TestRowsAreTheFoldOfTheLog(t *testing.T) {
 // Members of a group come and go while events flow; every partition changes hands many times.
 func TestRebalancesLoseAndDoubleNothing(t *testing.T) {
 	t.Parallel()
-	brokers(t, func(t *testing.T, world func(string) *world) {
+	brokers(t, func(t *testing.T, world func(*testing.T, string) *world) {
 		for name, url := range databases(t) {
 			t.Run(name, func(t *testing.T) {
-				w := world(url(t))
-				w.t = t
+				w := world(t, url(t))
 				p, table := counters()
 				seen := newProgress()
 				member := func() (stop func(), owns func() bool) {
@@ -202,8 +200,8 @@ func (r *Runner) lose() {
 // Relays that do not know of each other, one of them always starting anew.
 func TestZombieRelays(t *testing.T) {
 	t.Parallel()
-	brokers(t, func(t *testing.T, world func(string) *world) {
-		w := world(sqliteURL(t))
+	brokers(t, func(t *testing.T, world func(*testing.T, string) *world) {
+		w := world(t, sqliteURL(t))
 		p, table := counters()
 		seen := newProgress()
 		w.start(w.runner(p, seen).Run)
