@@ -33,5 +33,25 @@ func answer[S any](ctx context.Context, x *Executor, h WriteHeaders, r Result[S]
 	return a, nil
 }
 
+// noBody is a success that has nothing to show.
+type noBody struct{ Answer }
+
 // Register adds every write of API.md to the API.
-func Register(api huma.API, x *Executor) {}
+func Register(api huma.API, x *Executor) {
+	x.serveRegisterGroomer(api)
+	x.serveAddTimeOff(api)
+	x.serveRemoveTimeOff(api)
+	x.serveHoldSlot(api)
+	x.serveReleaseHold(api)
+	x.serveReserve(api)
+	x.serveConfirm(api)
+	x.serveDecline(api)
+	x.serveCancel(api)
+	x.serveReschedule(api)
+	x.serveCheckIn(api)
+	x.serveComplete(api)
+	x.serveNoShow(api)
+	x.servePostMessage(api)
+	x.serveMarkRead(api)
+	x.serveLeaveRoom(api)
+}

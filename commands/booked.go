@@ -71,8 +71,8 @@ func (x *Executor) reservationAnswer(ctx context.Context, h WriteHeaders, id str
 	return out, o.err
 }
 
-// onReservation is the input of a transition without a body.
-type onReservation struct {
+// OnReservation is the input of a transition without a body.
+type OnReservation struct {
 	Conditional
 	ReservationID string `path:"reservation_id" maxLength:"70"`
 }
@@ -103,12 +103,35 @@ func (x *Executor) transition(ctx context.Context, m Meta, id string, seen revis
 
 // registerTransition adds an operation that moves a reservation on and has no body.
 func registerTransition(api huma.API, x *Executor, op huma.Operation, command string, do func(ctx context.Context, m Meta, id string, seen revisions) (Result[Book], error)) {
-	huma.Register(api, op, func(ctx context.Context, in *onReservation) (*reservationOutput, error) {
+	huma.Register(api, op, func(ctx context.Context, in *OnReservation) (*reservationOutput, error) {
 		m, err := x.meta(ctx, command, in.WriteHeaders, struct{}{})
 		if err != nil {
 			return nil, err
 		}
 		r, err := do(ctx, m, in.ReservationID, in.matches)
+		if err != nil {
+			return nil, err
+		}
+		return x.reservationAnswer(ctx, in.WriteHeaders, in.ReservationID, r)
+	})
+}
+
+// registerReasoned adds an operation that moves a reservation on and may be explained.
+func registerReasoned(api huma.API, x *Executor, op huma.Operation, command string, do func(ctx context.Context, m Meta, id string, r Reason, seen revisions) (Result[Book], error)) {
+	type input struct {
+		OnReservation
+		Body *Reason
+	}
+	huma.Register(api, op, func(ctx context.Context, in *input) (*reservationOutput, error) {
+		var reason Reason
+		if in.Body != nil {
+			reason = *in.Body
+		}
+		m, err := x.meta(ctx, command, in.WriteHeaders, reason)
+		if err != nil {
+			return nil, err
+		}
+		r, err := do(ctx, m, in.ReservationID, reason, in.matches)
 		if err != nil {
 			return nil, err
 		}

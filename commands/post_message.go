@@ -1,0 +1,103 @@
+package commands
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
+
+	"github.com/dangdangsalon/salon/domain"
+	"github.com/dangdangsalon/salon/domain/chat"
+	"github.com/dangdangsalon/salon/eventstore"
+	"github.com/dangdangsalon/salon/internal/httpserver"
+)
+
+// PostMessage is a text or an image for a room.
+type PostMessage struct {
+	ClientMessageID string `json:"client_message_id" pattern:"^[!-~]{1,64}$" doc:"The sender's own: a message sent again under it is the same message"`
+	Text            string `json:"text,omitempty" minLength:"1" maxLength:"2000"`
+	ImageURL        string `json:"image_url,omitempty" maxLength:"1000" doc:"An https URL"`
+}
+
+// Resolve refuses both or neither. huma calls it.
+func (r *PostMessage) Resolve(huma.Context) []error {
+	if err := r.Check(); err != nil {
+		return []error{err}
+	}
+	return nil
+}
+
+// Check says what is wrong with a message that did not come through the schema.
+func (r *PostMessage) Check() error {
+	if (r.Text == "") == (r.ImageURL == "") {
+		return &huma.ErrorDetail{Location: "body.text", Message: "expected either text or image_url"}
+	}
+	if r.ImageURL != "" {
+		if u, err := url.Parse(r.ImageURL); err != nil || u.Scheme != "https" || u.Host == "" {
+			return &huma.ErrorDetail{Location: "body.image_url", Message: "expected an https URL"}
+		}
+	}
+	return nil
+}
+
+// PostMessageID is the command of a post, by HTTP or live: the sender's own ID of the message tells it apart.
+func PostMessageID(by domain.Actor, room, clientMessageID string) uuid.UUID {
+	return eventstore.CommandID(string(by.Role), by.ID, "post_message", room, clientMessageID)
+}
+
+// PostMessage decides and records. Seq of the state is the message's, At when it was sent.
+func (x *Executor) PostMessage(ctx context.Context, m Meta, room string, r PostMessage) (Result[chat.Room], error) {
+	entry, err := x.enter(room)
+	if err != nil {
+		return Result[chat.Room]{}, err
+	}
+	s := x.sealing(ctx, m.Actor)
+	message := chat.Message{ClientMessageID: r.ClientMessageID, Text: s.text(r.Text), ImageURL: s.text(r.ImageURL)}
+	if s.err != nil {
+		return Result[chat.Room]{}, s.err
+	}
+	return Execute(ctx, x, entry.Target, m, func(c chat.Room, _ time.Time) ([]domain.Event, error) {
+		return c.Post(room, entry.members, m.Actor, message)
+	})
+}
+
+// PostedMessage is where a message stands.
+type PostedMessage struct {
+	RoomID string    `json:"room_id"`
+	Seq    uint64    `json:"seq"`
+	SentAt time.Time `json:"sent_at"`
+}
+
+func (x *Executor) servePostMessage(api huma.API) {
+	type input struct {
+		WriteHeaders
+		RoomID string `path:"room_id" maxLength:"70"`
+		Body   PostMessage
+	}
+	type output struct {
+		Answer
+		Body PostedMessage
+	}
+	op := httpserver.Operation("post-message", http.MethodPost, "/v1/chat/rooms/{room_id}/messages", "Say something", "customer", "groomer")
+	op.DefaultStatus = http.StatusCreated
+	huma.Register(api, op, func(ctx context.Context, in *input) (*output, error) {
+		by, err := actor(ctx)
+		if err != nil {
+			return nil, err
+		}
+		in.IdempotencyKey = in.Body.ClientMessageID // also of posts that come by a socket
+		m, err := x.metaWithID(ctx, by, "post_message", PostMessageID(by, in.RoomID, in.Body.ClientMessageID), in.WriteHeaders, in.Body)
+		if err != nil {
+			return nil, err
+		}
+		r, err := x.PostMessage(ctx, m, in.RoomID, in.Body)
+		if err != nil {
+			return nil, err
+		}
+		a, err := answer(ctx, x, in.WriteHeaders, r, uint64(r.Revision)) //nolint:gosec // the stream has events
+		return &output{a, PostedMessage{in.RoomID, r.State.Seq, r.At}}, err
+	})
+}

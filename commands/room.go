@@ -1,0 +1,55 @@
+package commands
+
+import (
+	"context"
+
+	"github.com/dangdangsalon/salon/domain/chat"
+	"github.com/dangdangsalon/salon/eventstore"
+)
+
+// entry is a room on the way to a decision: its target, and the members as the reservation names them.
+//
+// Once the room is opened it knows its members itself. Before, a decision is refused without them; then, and only
+// then, the groomer's stream is asked.
+type entry struct {
+	Target[chat.Room]
+	members chat.Members
+}
+
+func (x *Executor) enter(room string) (*entry, error) {
+	if !bookID.MatchString(room) {
+		return nil, chat.ErrRoomUnknown
+	}
+	e := &entry{Target: Target[chat.Room]{Kind: Kind[chat.Room]{Evolve: chat.Evolve}, Stream: eventstore.ChatStream(room), Key: room}}
+	e.Recall = func(ctx context.Context, r chat.Room) (chat.Room, bool, error) {
+		if r.RoomID != "" || e.members != (chat.Members{}) {
+			return r, false, nil
+		}
+		var err error
+		e.members, err = x.membersOf(ctx, room)
+		return r, err == nil && e.members != (chat.Members{}), err
+	}
+	return e, nil
+}
+
+// membersOf is the parties of a reservation: of one that there is not, nobody.
+func (x *Executor) membersOf(ctx context.Context, reservationID string) (chat.Members, error) {
+	target, ok := bookOf(reservationID)
+	if !ok {
+		return chat.Members{}, nil
+	}
+	b, err := Load(ctx, x, target)
+	if err != nil {
+		return chat.Members{}, err
+	}
+	r, found := b.State.FindReservation(reservationID)
+	if !found && b.State.Registered() {
+		if r, found, err = x.pastReservation(ctx, reservationID, latest); err != nil {
+			return chat.Members{}, err
+		}
+	}
+	if !found {
+		return chat.Members{}, nil
+	}
+	return chat.Members{CustomerID: r.CustomerID, GroomerID: b.State.GroomerID}, nil
+}
