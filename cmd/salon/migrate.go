@@ -135,3 +135,27 @@ func (c *migrateDownCmd) Run(ctx context.Context, t *terminal) error {
 	fmt.Fprintln(t.out, "The last step of the reads database is undone.")
 	return nil
 }
+
+// steps lists both schemas' steps.
+func steps(ctx context.Context, s config.Servers) ([]step, error) {
+	var out []step
+	add := func(database string, version int64, at time.Time) {
+		st := step{Database: database, Version: version}
+		if !at.IsZero() {
+			st.AppliedAt = &at
+		}
+		out = append(out, st)
+	}
+	db, err := reads.Open(ctx, s.Reads)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := db.Migrations(ctx)
+	if err := errors.Join(err, db.Close()); err != nil {
+		return nil, err
+	}
+	for _, m := range rows {
+		add("reads", m.Version, m.AppliedAt)
+	}
+	return out, nil
+}

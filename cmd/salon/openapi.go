@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
+	"os"
 
 	"github.com/dangdangsalon/salon/commands"
 	"github.com/dangdangsalon/salon/internal/httpserver"
@@ -12,11 +14,18 @@ import (
 //go:generate go run . openapi --out ../../docs/openapi.json
 
 type openAPICmd struct {
-	Out string `help:"File to write." type:"path" placeholder:"FILE"`
+	Out string `help:"File to write instead of the terminal." type:"path" placeholder:"FILE"`
 }
 
 func (c *openAPICmd) Run(t *terminal) error {
-	return toFileOr(t.out, c.Out, func(w io.Writer) error { return writeJSON(w, document()) })
+	if c.Out == "" {
+		return writeJSON(t.out, document())
+	}
+	f, err := os.Create(c.Out)
+	if err != nil {
+		return err
+	}
+	return errors.Join(writeJSON(f, document()), f.Close())
 }
 
 // document is the API as the code has it: the operations of every role, registered on a server that serves nobody.

@@ -139,3 +139,11 @@ func listenSocket(ctx context.Context, path string) (net.Listener, error) {
 	}
 	return l, nil
 }
+
+// migrate makes what the data folder lacks; it is the folder of this process, so nobody else could.
+func (n *node) migrate(ctx context.Context) error {
+	if err := migrate(ctx, n.servers); err != nil {
+		return err
+	}
+	return topicsOf(n.servers).Ensure(ctx)
+}

@@ -41,7 +41,7 @@ type Store struct {
 	writer      *writer
 	read        *sql.DB
 	lock        *lock
-	signal      signal
+	signal      eventstore.Signal
 	incarnation string
 }
 
@@ -77,7 +77,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	}
 	s.incarnation = head.Incarnation
 	s.writer.head, s.writer.at = head.Position, head.RecordedAt
-	s.signal.raise(head.Position)
+	s.signal.Raise(head.Position)
 	s.lane = eventstore.NewLane(s.writer.commit)
 	return s, nil
 }
@@ -191,4 +191,16 @@ func (s *Store) readHead(ctx context.Context) (eventstore.Head, error) {
 }
 
 // Wait implements eventstore.Store. The only writer is this process, so nothing polls.
-func (s *Store) Wait(ctx context.Context, after uint64) error { return s.signal.wait(ctx, after) }
+func (s *Store) Wait(ctx context.Context, after uint64) error {
+	for {
+		grown := s.signal.Beyond(after)
+		if grown == nil {
+			return nil
+		}
+		select {
+		case <-grown:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

@@ -13,7 +13,7 @@ import (
 // writer is the one connection that writes. Only the lane's flusher uses it.
 type writer struct {
 	db       *sql.DB
-	signal   *signal
+	signal   *eventstore.Signal
 	onCommit func(group int, took time.Duration)
 
 	insertEvent, insertCommand, moveHead, selectLast, selectDone *sql.Stmt
@@ -85,7 +85,7 @@ func (w *writer) commit(ctx context.Context, group []eventstore.Append) ([]event
 	}
 	if g.head > w.head {
 		w.head, w.at = g.head, g.at
-		w.signal.raise(w.head)
+		w.signal.Raise(w.head)
 	}
 	if w.onCommit != nil {
 		w.onCommit(len(group), time.Since(began))
@@ -100,7 +100,7 @@ func (w *writer) resume(ctx context.Context) error {
 		return fmt.Errorf("read the head: %w", err)
 	}
 	w.at = time.UnixMicro(at).UTC()
-	w.signal.raise(w.head)
+	w.signal.Raise(w.head)
 	return nil
 }
 
