@@ -55,12 +55,13 @@ type batch struct {
 
 // decoder turns records into events, lazily: a type that the projection does not use is skipped by its name.
 type decoder struct {
-	codec *eventstore.Codec
-	wants map[string]bool
+	codec  *eventstore.Codec
+	wants  map[string]bool
+	shared *Shared
 }
 
-func newDecoder(codec *eventstore.Codec, p Projection) *decoder {
-	d := &decoder{codec, map[string]bool{}}
+func newDecoder(codec *eventstore.Codec, p Projection, shared *Shared) *decoder {
+	d := &decoder{codec, map[string]bool{}, shared}
 	for _, e := range p.Types {
 		d.wants[e.EventType()] = true
 	}
@@ -97,9 +98,12 @@ func (d *decoder) plan(b *batch, from Progress) error {
 			}
 			continue
 		}
-		e, err := d.decode(r)
-		if err != nil {
-			return err
+		e, held := d.shared.get(pos, r)
+		if !held {
+			if e, err = d.decode(r); err != nil {
+				return err
+			}
+			d.shared.put(r, e)
 		}
 		b.events = append(b.events, e)
 	}

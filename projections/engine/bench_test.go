@@ -1,8 +1,10 @@
 package engine
 
 import (
-	"context"
 	"fmt"
+	"path/filepath"
+	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -14,7 +16,7 @@ func BenchmarkPlanAndFold(b *testing.B) {
 	l := newLog()
 	l.addMany(100, 1000)
 	records := l.records(0, 1)
-	d := newDecoder(eventstore.NewCodec(catalog()), p)
+	d := newDecoder(eventstore.NewCodec(catalog()), p, nil)
 	b.ReportAllocs()
 	for b.Loop() {
 		batch := &batch{records: records}
@@ -33,37 +35,91 @@ func BenchmarkPlanAndFold(b *testing.B) {
 func BenchmarkEmbeddedProjections(b *testing.B) {
 	for _, n := range []int{1, 8} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			const events = 20_000
 			for b.Loop() {
-				embeddedRun(b, n, 20_000)
+				w, stop := embedded(b, n)
+				began := time.Now()
+				w.log.addMany(500, events)
+				want := w.log.last(w.partitions)
+				for _, seen := range w.seen {
+					seen.wait(b, want)
+				}
+				b.ReportMetric(events/time.Since(began).Seconds(), "events/s")
+				stop()
 			}
 		})
 	}
 }
 
-func embeddedRun(b *testing.B, projections, events int) {
-	w := newWorld(b, "sqlite:"+b.TempDir()+"/reads.db")
-	w.log.addMany(500, events)
-	want := w.log.last(w.partitions)
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	began := time.Now()
-	done := make(chan error, projections+1)
-	go func() { done <- w.relay().Run(ctx) }()
-	var all []*progress
+// Time from an append to the commit of the last of eight projections that has it, at a steady rate.
+func BenchmarkLatency(b *testing.B) {
+	for _, rate := range []int{100, 1000, 7000} {
+		b.Run(fmt.Sprint(rate), func(b *testing.B) {
+			for b.Loop() {
+				w, stop := embedded(b, 8)
+				w.log.addMany(50, 500)
+				for _, seen := range w.seen {
+					seen.wait(b, w.log.last(w.partitions))
+				}
+				var cpu syscall.Rusage
+				_ = syscall.Getrusage(syscall.RUSAGE_SELF, &cpu)
+				began, before := time.Now(), time.Duration(cpu.Utime.Nano()+cpu.Stime.Nano())
+				var took []time.Duration
+				tick := time.NewTicker(time.Second / time.Duration(min(rate, 500)))
+				added := 0
+				for time.Since(began) < 3*time.Second {
+					<-tick.C
+					at := time.Now()
+					n := int(time.Since(began).Seconds()*float64(rate)) - added
+					if n <= 0 {
+						continue
+					}
+					w.log.addMany(50, n)
+					added += n
+					if rate <= 1000 && added%7 == 0 {
+						for _, seen := range w.seen {
+							seen.wait(b, w.log.last(w.partitions))
+						}
+						took = append(took, time.Since(at))
+					}
+				}
+				tick.Stop()
+				fed := time.Now()
+				for _, seen := range w.seen {
+					seen.wait(b, w.log.last(w.partitions))
+				}
+				took = append(took, time.Since(fed))
+				_ = syscall.Getrusage(syscall.RUSAGE_SELF, &cpu)
+				slices.Sort(took)
+				b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "p50-ms")
+				b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
+				b.ReportMetric((time.Duration(cpu.Utime.Nano()+cpu.Stime.Nano())-before).Seconds()/time.Since(began).Seconds(), "cores")
+				stop()
+			}
+		})
+	}
+}
+
+type benchWorld struct {
+	*world
+	seen []*progress
+}
+
+func embedded(b *testing.B, projections int) (w benchWorld, stop func()) {
+	w.world = newWorld(b, "sqlite:"+filepath.Join(b.TempDir(), "reads.db"))
+	stops := []func(){w.start(w.relay().Run)}
+	shared := &Shared{}
 	for range projections {
 		p, _ := counters()
 		seen := newProgress()
-		all = append(all, seen)
-		go func() { done <- w.runner(p, seen).Run(ctx) }()
+		r := w.runner(p, seen)
+		r.Shared = shared
+		w.seen = append(w.seen, seen)
+		stops = append(stops, w.start(r.Run))
 	}
-	for _, seen := range all {
-		seen.wait(b, want)
-	}
-	b.ReportMetric(float64(events)/time.Since(began).Seconds(), "events/s")
-	cancel()
-	for range projections + 1 {
-		if err := <-done; err != nil {
-			b.Error(err)
+	return w, func() {
+		for _, s := range stops {
+			s()
 		}
 	}
 }

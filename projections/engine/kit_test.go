@@ -161,7 +161,7 @@ func (l *log) Wait(ctx context.Context, after uint64) error {
 // want is what the projection must be: the fold of the log, by the oracle's own loop.
 func (l *log) want(t testing.TB) map[string]counter {
 	t.Helper()
-	d := newDecoder(eventstore.NewCodec(catalog()), Projection{})
+	d := newDecoder(eventstore.NewCodec(catalog()), Projection{}, nil)
 	rows := map[string]counter{}
 	for _, r := range l.snapshot() {
 		if r.Type != (added{}).EventType() {

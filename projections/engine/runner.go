@@ -33,6 +33,8 @@ type Runner struct {
 	// Redis holds rows and offsets of a Redis projection.
 	Redis redis.UniversalClient
 	Codec *eventstore.Codec
+	// Shared, when set, is given to all runners of a process, which then decode each event once.
+	Shared *Shared
 	// Log defaults to nowhere.
 	Log *slog.Logger
 
@@ -147,7 +149,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("projection %s: %w", r.Projection.ID(), err)
 	}
-	d := newDecoder(r.Codec, r.Projection)
+	d := newDecoder(r.Codec, r.Projection, r.Shared)
 	var subscribers []*subscriber
 	for _, topic := range r.Projection.Topics {
 		s := newSubscriber(r, topic, t, partitions[topic])

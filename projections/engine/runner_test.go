@@ -395,7 +395,7 @@ func TestTheOracleSeesWhatTheEngineAvoids(t *testing.T) {
 			tg := newSQLTarget(w.db, p, 100)
 			defer tg.close()
 			w.log.addMany(3, 40)
-			breakIt(t, tg, w.log, newDecoder(w.runner(p, newProgress()).Codec, p))
+			breakIt(t, tg, w.log, newDecoder(w.runner(p, newProgress()).Codec, p, nil))
 			if fmt.Sprint(w.rows(table)) == fmt.Sprint(w.log.want(t)) {
 				t.Error("the oracle sees no difference")
 			}

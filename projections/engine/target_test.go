@@ -57,7 +57,7 @@ func targets(t *testing.T, run func(t *testing.T, tg target, l *log, d *decoder,
 			}
 			tg := newSQLTarget(w.db, p, 10)
 			t.Cleanup(tg.close)
-			run(t, tg, w.log, newDecoder(eventstore.NewCodec(catalog()), p), func() map[string]counter { return w.rows(table) })
+			run(t, tg, w.log, newDecoder(eventstore.NewCodec(catalog()), p, nil), func() map[string]counter { return w.rows(table) })
 		})
 	}
 	for name, open := range redises(t) {
@@ -69,7 +69,7 @@ func targets(t *testing.T, run func(t *testing.T, tg target, l *log, d *decoder,
 			l := newLog()
 			client := open(t)
 			v := &View{Redis: client, Projection: p, Partitions: func(context.Context, string) (int, error) { return 1, nil }}
-			run(t, newRedisTarget(client, p, 10), l, newDecoder(eventstore.NewCodec(catalog()), p), func() map[string]counter {
+			run(t, newRedisTarget(client, p, 10), l, newDecoder(eventstore.NewCodec(catalog()), p, nil), func() map[string]counter {
 				return viewRows(t, v, table, l)
 			})
 		})
