@@ -41,6 +41,11 @@ func (x *Executor) AddTimeOff(ctx context.Context, m Meta, groomerID string, r A
 // TimeOffID is the ID of the time off that a command makes.
 func TimeOffID(groomerID string, m Meta) string { return newID(groomerID, m.CommandID, "time_off") }
 
+// TimeOffAdded names the time off that was added.
+type TimeOffAdded struct {
+	TimeOffID string `json:"time_off_id"`
+}
+
 func (x *Executor) serveAddTimeOff(api huma.API) {
 	type input struct {
 		WriteHeaders
@@ -49,9 +54,7 @@ func (x *Executor) serveAddTimeOff(api huma.API) {
 	}
 	type output struct {
 		Answer
-		Body struct {
-			TimeOffID string `json:"time_off_id"`
-		}
+		Body TimeOffAdded
 	}
 	op := httpserver.Operation("add-time-off", http.MethodPost, "/v1/groomers/{groomer_id}/time-off", "Take time off", "groomer", "admin")
 	op.DefaultStatus = http.StatusCreated

@@ -53,6 +53,12 @@ func (x *Executor) head(ctx context.Context, by domain.Actor, room string) (uint
 	return head, err
 }
 
+// ReadUpTo is how far a member has read now.
+type ReadUpTo struct {
+	RoomID string `json:"room_id"`
+	Seq    uint64 `json:"seq" doc:"Where the mark stands now"`
+}
+
 func (x *Executor) serveMarkRead(api huma.API) {
 	type input struct {
 		WriteHeaders
@@ -61,10 +67,7 @@ func (x *Executor) serveMarkRead(api huma.API) {
 	}
 	type output struct {
 		Answer
-		Body struct {
-			RoomID string `json:"room_id"`
-			Seq    uint64 `json:"seq" doc:"Where the mark stands now"`
-		}
+		Body ReadUpTo
 	}
 	op := httpserver.Operation("mark-read", http.MethodPost, "/v1/chat/rooms/{room_id}/read", "Note how far you have read", "customer", "groomer")
 	huma.Register(api, op, func(ctx context.Context, in *input) (*output, error) {

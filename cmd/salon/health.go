@@ -18,10 +18,12 @@ import (
 	"github.com/dangdangsalon/salon/internal/telemetry"
 )
 
-func telemetryOf(ctx context.Context, c config.Observability, log io.Writer) (*telemetry.Telemetry, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
-		return nil, fmt.Errorf("--log-level: %w", err)
+func telemetryOf(ctx context.Context, c config.Observability, usual slog.Level, log io.Writer) (*telemetry.Telemetry, error) {
+	level := usual
+	if c.LogLevel != "" {
+		if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+			return nil, fmt.Errorf("--log-level: %w", err)
+		}
 	}
 	return telemetry.New(ctx, telemetry.Config{LogLevel: level, LogTo: log, OTLPEndpoint: c.OTLPEndpoint, Version: version})
 }

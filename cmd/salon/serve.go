@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"slices"
 
@@ -39,7 +40,7 @@ func (c *serveCmd) Run(ctx context.Context, t *terminal) error {
 	if err := errors.Join(errs...); err != nil {
 		return usage(err)
 	}
-	tel, err := telemetryOf(ctx, c.Observability, t.err)
+	tel, err := telemetryOf(ctx, c.Observability, slog.LevelInfo, t.err)
 	if err != nil {
 		return usage(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -42,7 +43,7 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 		return errors.Join(err, listener.Close())
 	}
 	defer func() { err = errors.Join(err, folder.Close()) }()
-	tel, err := telemetryOf(ctx, c.Observability, t.err)
+	tel, err := telemetryOf(ctx, c.Observability, slog.LevelWarn, t.err)
 	if err != nil {
 		return usage(err)
 	}

@@ -52,7 +52,7 @@ type HTTP struct {
 
 // Observability is what is told about a running process.
 type Observability struct {
-	LogLevel     string `help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error"`
+	LogLevel     string `help:"debug, info, warn or error. Without it, info; warn in salon up." default:"" enum:",debug,info,warn,error"`
 	OTLPEndpoint string `name:"otlp-endpoint" help:"URL of an OTLP/HTTP collector for traces; none: no traces." placeholder:"URL"`
 }
 
@@ -131,5 +131,5 @@ func check(flag, value string, schemes ...string) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("%s starts with none of %s:", flag, strings.Join(schemes, ": "))
+	return fmt.Errorf("%s starts with none of %s:", flag, strings.Join(schemes, ":, "))
 }
