@@ -46,6 +46,9 @@ type Runner struct {
 	// MaxRecords of one batch. Defaults to 1,000 (Redis: 500, since a script blocks the server); larger batches cost
 	// latency, smaller ones throughput.
 	MaxRecords int
+	// Pace is the least time between the beginnings of two batches of a partition, unless a full batch waits. The first
+	// event after a pause is never held up. Defaults to 5 ms; less costs a transaction for every few events.
+	Pace time.Duration
 	// CacheRows that a claim keeps in memory. Defaults to 10,000 a partition.
 	CacheRows int
 	// SessionTimeout of the consumer group. Defaults to 10 s: how long a killed process's partitions stand still.
@@ -99,6 +102,8 @@ func (r *Runner) maxRecords() int {
 func (r *Runner) sessionTimeout() time.Duration { return cmp.Or(r.SessionTimeout, 10*time.Second) }
 
 func (r *Runner) fencedWait() time.Duration { return cmp.Or(r.FencedWait, r.sessionTimeout()) }
+
+func (r *Runner) pace() time.Duration { return cmp.Or(r.Pace, 5*time.Millisecond) }
 
 func (r *Runner) group(topic string) string {
 	if len(r.Projection.Topics) == 1 {

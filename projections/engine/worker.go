@@ -31,8 +31,9 @@ type worker struct {
 	done  chan struct{} // closed when run has returned
 	wake  chan struct{} // one token: something below has changed
 
-	started bool // run was called
-	gaps    int  // seen since the last batch
+	started bool      // run was called
+	gaps    int       // seen since the last batch
+	began   time.Time // the last batch
 
 	mu       sync.Mutex
 	pending  []*kgo.Record // fetched and not yet applied, without gaps
@@ -189,7 +190,13 @@ func (w *worker) next() ([]*kgo.Record, error) {
 			}
 			w.s.seek(w.part, tail)
 		}
-		if len(records) > 0 {
+		if len(records) > 0 && len(records) < w.s.r.maxRecords() && !w.rest() {
+			return nil, nil
+		} else if len(records) > 0 {
+			w.began = time.Now()
+			w.mu.Lock()
+			records = w.pending // more have come while it rested
+			w.mu.Unlock()
 			bytes := 0
 			for i, r := range records {
 				bytes += len(r.Value) + recordOverhead
@@ -210,6 +217,12 @@ func (w *worker) next() ([]*kgo.Record, error) {
 			return nil, nil
 		}
 	}
+}
+
+// rest keeps batches at least the runner's pace apart. It returns false when the worker is to end.
+func (w *worker) rest() bool {
+	left := w.s.r.pace() - time.Since(w.began)
+	return left <= 0 || w.wait(left)
 }
 
 const (
