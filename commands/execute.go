@@ -102,14 +102,12 @@ func (c *execution[S]) run(ctx context.Context, decide func(S, time.Time) ([]dom
 		if refusal != nil || len(events) == 0 {
 			// Nothing verifies this answer, so it must rest on the stream as it is now.
 			if !fresh {
-				before := s.last
 				var err error
 				if s, err = c.readOn(ctx, s); err != nil {
 					return Result[S]{}, err
 				}
-				if fresh = true; s.last != before {
-					continue
-				}
+				fresh = true
+				continue
 			}
 			// After the read, not before it: what refuses may be this command's own first success.
 			if first, found, err := c.store.Command(ctx, c.meta.CommandID); err != nil {
