@@ -7,7 +7,7 @@ SHELL := bash
 # Without git (a tarball) the binary calls itself dev.
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
-LDFLAGS := -s -w -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
 .PHONY: run
 run: build ## Build and start everything in one process, with demo data (needs Go alone)
