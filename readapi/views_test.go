@@ -3,6 +3,7 @@ package readapi
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,7 +36,7 @@ type viewed struct {
 func withViews(t *testing.T, test func(t *testing.T, w *viewed)) {
 	everywhere(t, func(t *testing.T, w *world) {
 		url := "redis://" + miniredis.RunT(t).Addr() + "/0"
-		if !testing.Short() && t.Name()[len(t.Name())-7:] == "mariadb" {
+		if strings.HasSuffix(t.Name(), "/mariadb") {
 			url = harness.Redis(t) // one of the three on a real server
 		}
 		options, err := redis.ParseURL(url)
