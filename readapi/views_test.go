@@ -113,9 +113,9 @@ func (r *chatRoom) member(role domain.Role) domain.Actor {
 func (r *chatRoom) record(events ...domain.Event) {
 	for _, e := range events {
 		r.log.Now = r.log.Now.Add(time.Second)
-		r.viewed.chat = append(r.viewed.chat, engine.Event{
+		r.chat = append(r.chat, engine.Event{
 			Fact:     domain.Fact{Event: e, At: r.log.Now},
-			Position: uint64(len(r.viewed.chat) + 1), Key: r.id,
+			Position: uint64(len(r.chat) + 1), Key: r.id,
 		})
 	}
 }
