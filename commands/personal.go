@@ -13,7 +13,7 @@ import (
 type DogRequest struct {
 	Name     string   `json:"name" minLength:"1" maxLength:"50"`
 	Size     string   `json:"size" enum:"small,medium,large"`
-	Services []string `json:"services" minItems:"1" maxItems:"8" uniqueItems:"true" nullable:"false" enum:"bath,trim,full_clip,scissor_cut,nails,skin,teeth,ears"`
+	Services []string `json:"services" minItems:"1" maxItems:"8" nullable:"false" enum:"bath,trim,full_clip,scissor_cut,nails,skin,teeth,ears"`
 }
 
 // BookedDog is one dog of an answer.

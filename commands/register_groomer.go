@@ -17,8 +17,8 @@ import (
 type RegisterGroomer struct {
 	Name                  string         `json:"name" minLength:"1" maxLength:"50" pattern:"^[^\\x00-\\x1f\\x7f]+$"`
 	Address               string         `json:"address" minLength:"1" maxLength:"200" pattern:"^[^\\x00-\\x1f\\x7f]+$"`
-	Areas                 []Area         `json:"areas" maxItems:"20" uniqueItems:"true" nullable:"false"`
-	Modes                 []string       `json:"modes" minItems:"1" maxItems:"2" uniqueItems:"true" nullable:"false" enum:"shop,visit"`
+	Areas                 []Area         `json:"areas" maxItems:"20" nullable:"false"`
+	Modes                 []string       `json:"modes" minItems:"1" maxItems:"2" nullable:"false" enum:"shop,visit"`
 	Zone                  string         `json:"zone" required:"false" maxLength:"64" doc:"IANA; fixed once the groomer exists. Defaults to Asia/Seoul"`
 	Menu                  []MenuEntry    `json:"menu" maxItems:"24" nullable:"false"`
 	Hours                 []OpeningHours `json:"hours" maxItems:"28" nullable:"false"`
