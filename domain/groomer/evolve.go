@@ -24,16 +24,16 @@ func Evolve(g Groomer, f domain.Fact) Groomer {
 		g.Policies = Policies(e)
 	case TimeOffAdded:
 		t := EvolveTimeOff(TimeOff{}, f)
-		g.TimeOff = with(g.TimeOff, &t)
+		g.TimeOff = g.TimeOff.with(&t)
 	case TimeOffRemoved:
-		g.TimeOff = without(g.TimeOff, e.TimeOffID)
+		g.TimeOff = g.TimeOff.without(e.TimeOffID)
 	case SlotHeld:
 		h := EvolveHold(Hold{}, f)
-		g.Holds = with(g.Holds, &h)
+		g.Holds = g.Holds.with(&h)
 	case HoldReleased:
-		g.Holds = without(g.Holds, e.HoldID)
+		g.Holds = g.Holds.without(e.HoldID)
 	case Requested:
-		g.Holds = without(g.Holds, e.HoldID)
+		g.Holds = g.Holds.without(e.HoldID)
 		g = g.evolveReservation(e.ReservationID, f)
 	case Confirmed, Declined, Expired, Cancelled, Rescheduled, CheckedIn, Completed, NoShow:
 		g = g.evolveReservation(About(e), f)
@@ -46,11 +46,11 @@ func (g Groomer) evolveReservation(id string, f domain.Fact) Groomer {
 	r := EvolveReservation(before, f)
 	switch {
 	case r.open():
-		g.Reservations = with(g.Reservations, &r)
+		g.Reservations = g.Reservations.with(&r)
 	case r.keepsSlot():
-		g.Reservations, g.Kept = without(g.Reservations, id), with(g.Kept, &r)
+		g.Reservations, g.Kept = g.Reservations.without(id), g.Kept.with(&r)
 	default:
-		g.Reservations = without(g.Reservations, id)
+		g.Reservations = g.Reservations.without(id)
 	}
 	g.Latest = &r
 	return g
@@ -58,9 +58,9 @@ func (g Groomer) evolveReservation(id string, f domain.Fact) Groomer {
 
 // prune lets go of what the passing of time has ended.
 func (g Groomer) prune(at time.Time) Groomer {
-	g.Holds = prune(g.Holds, func(h *Hold) bool { return !at.Before(h.ExpiresAt) })
-	g.Kept = prune(g.Kept, func(r *Reservation) bool { return !at.Before(r.occupied().End) })
-	g.TimeOff = prune(g.TimeOff, func(t *TimeOff) bool { return !at.Before(t.To) })
+	g.Holds = g.Holds.prune(func(h *Hold) bool { return !at.Before(h.ExpiresAt) })
+	g.Kept = g.Kept.prune(func(r *Reservation) bool { return !at.Before(r.occupied().End) })
+	g.TimeOff = g.TimeOff.prune(func(t *TimeOff) bool { return !at.Before(t.To) })
 	return g
 }
 
@@ -176,9 +176,9 @@ func EvolveTimeOff(t TimeOff, f domain.Fact) TimeOff {
 
 // off is the time off as intervals.
 func (g Groomer) off() []schedule.Interval {
-	out := make([]schedule.Interval, len(g.TimeOff))
-	for i, t := range g.TimeOff {
-		out[i] = schedule.Interval{Start: t.From, End: t.To}
+	var out []schedule.Interval
+	for t := range g.TimeOff.All() {
+		out = append(out, schedule.Interval{Start: t.From, End: t.To})
 	}
 	return out
 }

@@ -90,16 +90,16 @@ func TestWhatTheStateHolds(t *testing.T) {
 	t.Parallel()
 	holds := func(g Groomer) string {
 		var out []string
-		for _, h := range g.Holds {
+		for h := range g.Holds.All() {
 			out = append(out, h.HoldID)
 		}
-		for _, r := range g.Reservations {
+		for r := range g.Reservations.All() {
 			out = append(out, r.ReservationID+" "+string(r.Status))
 		}
-		for _, r := range g.Kept {
+		for r := range g.Kept.All() {
 			out = append(out, r.ReservationID+" kept")
 		}
-		for _, o := range g.TimeOff {
+		for o := range g.TimeOff.All() {
 			out = append(out, o.TimeOffID)
 		}
 		return strings.Join(out, ", ")
@@ -166,7 +166,7 @@ func BenchmarkEvolve(b *testing.B) {
 				r.Start = r.Start.Add(time.Duration(i) * time.Hour)
 				g = Evolve(g, fact(r, i))
 			}
-			id := g.Reservations[open/2].ReservationID
+			id := fmt.Sprintf("kim.%026d", open/2)
 			confirm, add := fact(Confirmed{ReservationID: id}, 1), fact(requested("kim.00000000000000000000000500x", "24 10:00", ana), 2)
 			b.ReportAllocs()
 			for b.Loop() {

@@ -23,7 +23,7 @@ func (g Groomer) PlaceHold(id string, by domain.Actor, w Wish, ttl time.Duration
 		return nil, err
 	}
 	own := 0
-	for _, h := range g.Holds {
+	for h := range g.Holds.All() {
 		if h.CustomerID == by.ID && h.live(now) {
 			own++
 		}

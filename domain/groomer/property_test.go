@@ -3,6 +3,7 @@ package groomer
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -144,7 +145,7 @@ func (w *world) limits(t *rapid.T) {
 		}
 	}
 	open := map[string]int{}
-	for _, r := range w.state.Reservations {
+	for r := range w.state.Reservations.All() {
 		if r.Status == StatusRequested {
 			if open[r.CustomerID]++; open[r.CustomerID] > 3 {
 				t.Fatalf("%s has four open requests", r.CustomerID)
@@ -155,29 +156,34 @@ func (w *world) limits(t *rapid.T) {
 
 var rivals = []domain.Actor{ana, ben, {ID: "cho", Role: domain.Customer}}
 
-func (w *world) anyID(t *rapid.T) string {
+// anyID is one of the latest of a kind, which matter most; now and then one that never was.
+func (w *world) anyID(t *rapid.T, kind string) string {
 	ids := []string{"none"}
 	for _, f := range w.facts {
+		var id string
 		switch e := f.Event.(type) {
 		case Requested:
-			ids = append(ids, e.ReservationID)
+			id = e.ReservationID
 		case SlotHeld:
-			ids = append(ids, e.HoldID)
+			id = e.HoldID
 		case TimeOffAdded:
-			ids = append(ids, e.TimeOffID)
+			id = e.TimeOffID
+		}
+		if strings.HasPrefix(id, kind) {
+			ids = append(ids, id)
 		}
 	}
-	if len(ids) > 8 { // the latest matter most
-		ids = ids[len(ids)-8:]
-	}
-	return rapid.SampledFrom(ids).Draw(t, "id")
+	return rapid.SampledFrom(ids[max(0, len(ids)-5):]).Draw(t, "id")
 }
+
+// quarters are how far ahead of now somebody wants to start.
+var quarters = []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 0, -1}
 
 // anyStart is a quarter of an hour near by, so that rivals meet; now and then one that is none.
 func (w *world) anyStart(t *rapid.T) time.Time {
 	base := w.now().Truncate(15 * time.Minute)
-	start := base.Add(time.Duration(rapid.IntRange(-1, 16).Draw(t, "quarters")) * 15 * time.Minute)
-	if rapid.IntRange(0, 19).Draw(t, "off the grid") == 0 {
+	start := base.Add(time.Duration(rapid.SampledFrom(quarters).Draw(t, "quarters")) * 15 * time.Minute)
+	if rapid.SampledFrom(quarters).Draw(t, "off the grid") == 20 {
 		start = start.Add(7 * time.Minute)
 	}
 	return start
@@ -203,15 +209,21 @@ func anySettings(t *rapid.T) Settings {
 	return s
 }
 
-func (w *world) actions() map[string]func(*rapid.T) {
+// action is something that happens, drawn in proportion to often.
+type action struct {
+	often int
+	do    func(*rapid.T)
+}
+
+func (w *world) actions() []action {
 	customer := func(t *rapid.T) domain.Actor { return rapid.SampledFrom(rivals).Draw(t, "customer") }
 	anyone := func(t *rapid.T) domain.Actor {
 		return rapid.SampledFrom([]domain.Actor{kim, kim, root, rivals[0], rivals[1], rivals[2], timer, lee}).Draw(t, "by")
 	}
 	// A transition is tried by anyone on anything; the same by the same again must be a success without events.
-	transition := func(decide func(g Groomer, id string, by domain.Actor, now time.Time) ([]domain.Event, error)) func(*rapid.T) {
+	transition := func(kind string, decide func(g Groomer, id string, by domain.Actor, now time.Time) ([]domain.Event, error)) func(*rapid.T) {
 		return func(t *rapid.T) {
-			by, id := anyone(t), w.anyID(t)
+			by, id := anyone(t), w.anyID(t, kind)
 			once := func(_ Groomer, now time.Time) ([]domain.Event, error) { return decide(w.known(id), id, by, now) }
 			if w.run(t, by, once) != nil {
 				return
@@ -221,67 +233,65 @@ func (w *world) actions() map[string]func(*rapid.T) {
 			}
 		}
 	}
-	return map[string]func(*rapid.T){
-		"": func(t *rapid.T) { w.noOverlap(t); w.limits(t) },
-		"time passes": func(t *rapid.T) {
-			w.clock = w.clock.Add(rapid.SampledFrom([]time.Duration{time.Second, time.Minute, 5 * time.Minute, time.Hour, 9 * time.Hour}).Draw(t, "by"))
-		},
-		"hold": func(t *rapid.T) {
+	return []action{
+		{2, func(t *rapid.T) {
+			by := []time.Duration{time.Second, time.Minute, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour}
+			w.clock = w.clock.Add(rapid.SampledFrom(by).Draw(t, "time passes"))
+		}},
+		{6, func(t *rapid.T) {
 			by, wish, ttl := customer(t), w.anyWish(t), time.Duration(rapid.SampledFrom([]int{2, 300, 7200}).Draw(t, "ttl"))*time.Second
 			_ = w.run(t, by, func(g Groomer, now time.Time) ([]domain.Event, error) {
 				return g.PlaceHold(w.newID("h"), by, wish, ttl, now)
 			})
-		},
-		"release": transition(func(g Groomer, id string, by domain.Actor, now time.Time) ([]domain.Event, error) {
-			return g.ReleaseHold(id, by, now)
-		}),
-		"request": func(t *rapid.T) {
+		}},
+		{6, func(t *rapid.T) {
 			by, wish := customer(t), w.anyWish(t)
 			_ = w.run(t, by, func(g Groomer, now time.Time) ([]domain.Event, error) {
 				return g.Request(w.newID("r"), by, wish, nobody, now)
 			})
-		},
-		"use a hold": func(t *rapid.T) {
-			by, id := customer(t), w.anyID(t)
+		}},
+		{5, func(t *rapid.T) {
+			by, id := customer(t), w.anyID(t, "h")
 			_ = w.run(t, by, func(_ Groomer, now time.Time) ([]domain.Event, error) {
 				return w.known(id).RequestHeld(w.newID("r"), by, id, nobody, now)
 			})
-		},
-		"reschedule": func(t *rapid.T) {
+		}},
+		{2, transition("h", Groomer.ReleaseHold)},
+		{6, func(t *rapid.T) {
 			start := w.anyStart(t)
-			transition(func(g Groomer, id string, by domain.Actor, now time.Time) ([]domain.Event, error) {
+			transition("r", func(g Groomer, id string, by domain.Actor, now time.Time) ([]domain.Event, error) {
 				return g.Reschedule(id, by, start, now)
 			})(t)
-		},
-		"confirm": transition(func(g Groomer, id string, by domain.Actor, _ time.Time) ([]domain.Event, error) {
+		}},
+		{4, transition("r", func(g Groomer, id string, by domain.Actor, _ time.Time) ([]domain.Event, error) {
 			return g.Confirm(id, by)
-		}),
-		"decline": transition(func(g Groomer, id string, by domain.Actor, _ time.Time) ([]domain.Event, error) {
+		})},
+		{1, transition("r", func(g Groomer, id string, by domain.Actor, _ time.Time) ([]domain.Event, error) {
 			return g.Decline(id, by, nobody)
-		}),
-		"cancel": transition(func(g Groomer, id string, by domain.Actor, now time.Time) ([]domain.Event, error) {
+		})},
+		{2, transition("r", func(g Groomer, id string, by domain.Actor, now time.Time) ([]domain.Event, error) {
 			return g.Cancel(id, by, nobody, now)
-		}),
-		"check in": transition(Groomer.CheckIn),
-		"complete": transition(func(g Groomer, id string, by domain.Actor, _ time.Time) ([]domain.Event, error) {
+		})},
+		{3, transition("r", Groomer.CheckIn)},
+		{3, transition("r", func(g Groomer, id string, by domain.Actor, _ time.Time) ([]domain.Event, error) {
 			return g.Complete(id, by)
-		}),
-		"no-show": transition(Groomer.NoShow),
-		"expire":  transition(Groomer.Expire),
-		"time off": func(t *rapid.T) {
-			from, hours := w.anyStart(t), rapid.IntRange(1, 3).Draw(t, "hours")
+		})},
+		{2, transition("r", Groomer.NoShow)},
+		{2, transition("r", Groomer.Expire)},
+		{1, func(t *rapid.T) {
+			from, minutes := w.anyStart(t), rapid.IntRange(1, 60).Draw(t, "minutes off")
 			_ = w.run(t, kim, func(g Groomer, now time.Time) ([]domain.Event, error) {
-				return g.AddTimeOff(w.newID("t"), kim, from, from.Add(time.Duration(hours)*time.Hour), nobody, now)
+				return g.AddTimeOff(w.newID("t"), kim, from, from.Add(time.Duration(minutes)*time.Minute), nobody, now)
 			})
-		},
-		"no time off": func(t *rapid.T) {
-			id := w.anyID(t)
+		}},
+		{1, func(t *rapid.T) {
+			id := w.anyID(t, "t")
 			_ = w.run(t, kim, func(g Groomer, _ time.Time) ([]domain.Event, error) { return g.RemoveTimeOff(id, kim) })
-		},
-		"settings": func(t *rapid.T) {
+		}},
+		{1, func(t *rapid.T) {
 			s := anySettings(t)
 			_ = w.run(t, kim, func(g Groomer, _ time.Time) ([]domain.Event, error) { return g.Put("kim", kim, s) })
-		},
+		}},
 	}
 }
 
@@ -293,7 +303,19 @@ func TestNoTwoLiveSlotsOverlap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := &world{clock: now}
 		_ = w.run(t, kim, func(g Groomer, _ time.Time) ([]domain.Event, error) { return g.Put("kim", kim, anySettings(t)) })
-		t.Repeat(w.actions())
+		var actions []int
+		all := w.actions()
+		for i, a := range all {
+			for range a.often {
+				actions = append(actions, i)
+			}
+		}
+		// Sampled, not from ranges: rapid prefers a range's small end, and a short history books next to nothing.
+		for range rapid.SampledFrom([]int{5, 20, 50, 100}).Draw(t, "commands") {
+			all[rapid.SampledFrom(actions).Draw(t, "what")].do(t)
+			w.noOverlap(t)
+			w.limits(t)
+		}
 		w.replays(t)
 		w.screensAgree(t)
 	})
@@ -318,7 +340,7 @@ func (w *world) replays(t *rapid.T) {
 			}
 		}
 	}
-	for _, r := range w.state.Reservations {
+	for r := range w.state.Reservations.All() {
 		var alone Reservation
 		for _, f := range w.facts {
 			if About(f.Event) == r.ReservationID {
@@ -343,7 +365,7 @@ func (w *world) screensAgree(t *rapid.T) {
 	for _, s := range w.taken(now) {
 		busy = append(busy, s.Interval)
 	}
-	for _, o := range w.state.TimeOff {
+	for o := range w.state.TimeOff.All() {
 		off = append(off, schedule.Interval{Start: o.From, End: o.To})
 	}
 	bookable := schedule.Bookable(now, p.MinNoticeMinutes, p.HorizonDays, loc)

@@ -52,7 +52,7 @@ func (g Groomer) book(id, holdID string, v Visit, note domain.Sealed, now time.T
 		return append(out, e, Confirmed{ReservationID: id, Day: day}), nil
 	}
 	waiting := 0
-	for _, r := range g.Reservations {
+	for r := range g.Reservations.All() {
 		if r.Status == StatusRequested && r.CustomerID == v.CustomerID {
 			waiting++
 		}

@@ -2,7 +2,7 @@ package groomer
 
 import (
 	"errors"
-	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -166,8 +166,10 @@ func TestTimeOff(t *testing.T) {
 		{"a year that no database can spell is malformed", nil, func(g Groomer) ([]domain.Event, error) {
 			return g.AddTimeOff("t9", kim, time.Time{}, kst("26 00:00"), nobody, now)
 		}, nil, invalidRequest},
-		{"more than a thousand are malformed", []domain.Event{off("t1", "24 00:00", "26 00:00")}, func(g Groomer) ([]domain.Event, error) {
-			g.TimeOff = slices.Repeat(g.TimeOff, maxTimeOff)
+		{"more than a thousand are malformed", nil, func(g Groomer) ([]domain.Event, error) {
+			for i := range maxTimeOff {
+				g.TimeOff = g.TimeOff.with(&TimeOff{TimeOffID: strconv.Itoa(i)})
+			}
 			return g.AddTimeOff("t9", kim, kst("24 00:00"), kst("26 00:00"), nobody, now)
 		}, nil, invalidRequest},
 		{"another groomer may not", nil, add("24 00:00", "26 00:00", lee), nil, ErrForbidden},

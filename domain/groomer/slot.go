@@ -73,14 +73,14 @@ func (g Groomer) allows(v Visit, now time.Time) error {
 // that overlap it: these never block their customer. The reservation and the hold named are no obstacle.
 func (g Groomer) claim(v Visit, now time.Time, reservationID, holdID string) (releases []domain.Event, err error) {
 	slot := v.occupied()
-	for _, taken := range [][]*Reservation{g.Reservations, g.Kept} {
-		for _, r := range taken {
+	for _, taken := range []List[*Reservation]{g.Reservations, g.Kept} {
+		for r := range taken.All() {
 			if r.ReservationID != reservationID && r.occupied().Overlaps(slot) {
 				return nil, ErrSlotTaken
 			}
 		}
 	}
-	for _, h := range g.Holds {
+	for h := range g.Holds.All() {
 		if h.HoldID == holdID || !h.live(now) || !h.occupied().Overlaps(slot) {
 			continue
 		}

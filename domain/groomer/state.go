@@ -2,8 +2,6 @@ package groomer
 
 import (
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/dangdangsalon/salon/domain"
@@ -20,7 +18,7 @@ const FoldVersion = 1
 // slot, when that has passed), time off when it is over. Whoever needs one that is gone folds it alone from the stream
 // ([EvolveReservation], [EvolveHold], [EvolveTimeOff]) and hands it back by [Groomer.WithReservation] and its like.
 //
-// Values share their slices and what these point to: never write into them.
+// Values share their lists and what these point to: never write into them.
 type Groomer struct {
 	GroomerID string           `json:"groomer_id"` // "" until registered
 	Zone      string           `json:"zone"`
@@ -29,11 +27,10 @@ type Groomer struct {
 	Hours     []schedule.Hours `json:"hours"`
 	Policies  Policies         `json:"policies"`
 
-	// Each sorted by ID: one of a thousand is found in ten steps, and folded by copying pointers.
-	Holds        []*Hold        `json:"holds"`        // live as of the last fact
-	Reservations []*Reservation `json:"reservations"` // requested, confirmed, checked_in
-	Kept         []*Reservation `json:"kept"`         // completed and no_show whose slot is not over yet
-	TimeOff      []*TimeOff     `json:"time_off"`     // not over as of the last fact
+	Holds        List[*Hold]        `json:"holds"`        // live as of the last fact
+	Reservations List[*Reservation] `json:"reservations"` // requested, confirmed, checked_in
+	Kept         List[*Reservation] `json:"kept"`         // completed and no_show whose slot is not over yet
+	TimeOff      List[*TimeOff]     `json:"time_off"`     // not over as of the last fact
 
 	// Latest is the reservation that changed last, also when that ended it: the answer of the command that did it.
 	Latest *Reservation `json:"latest,omitempty"`
@@ -76,8 +73,8 @@ func (g Groomer) Registered() bool { return g.GroomerID != "" }
 
 // FindReservation gives one that the state holds, or was given by WithReservation.
 func (g Groomer) FindReservation(id string) (Reservation, bool) {
-	for _, list := range [][]*Reservation{g.Reservations, g.Kept} {
-		if r, ok := find(list, id); ok {
+	for _, list := range []List[*Reservation]{g.Reservations, g.Kept} {
+		if r, ok := list.find(id); ok {
 			return *r, true
 		}
 	}
@@ -91,7 +88,7 @@ func (g Groomer) FindReservation(id string) (Reservation, bool) {
 
 // FindHold gives one that the state holds, or was given by WithHold. It may have died since the last fact.
 func (g Groomer) FindHold(id string) (Hold, bool) {
-	if h, ok := find(g.Holds, id); ok {
+	if h, ok := g.Holds.find(id); ok {
 		return *h, true
 	}
 	if h := g.foundHold; h != nil && h.HoldID == id {
@@ -102,7 +99,7 @@ func (g Groomer) FindHold(id string) (Hold, bool) {
 
 // FindTimeOff gives one that the state holds, or was given by WithTimeOff.
 func (g Groomer) FindTimeOff(id string) (TimeOff, bool) {
-	if t, ok := find(g.TimeOff, id); ok {
+	if t, ok := g.TimeOff.find(id); ok {
 		return *t, true
 	}
 	if t := g.foundTimeOff; t != nil && t.TimeOffID == id {
@@ -135,56 +132,4 @@ func (g Groomer) Location() (*time.Location, error) {
 // runBy reports that the actor may run this book.
 func (g Groomer) runBy(a domain.Actor) bool {
 	return a.Role == domain.Admin || a.Role == domain.Groomer && a.ID == g.GroomerID
-}
-
-// keyed is what the state's lists are sorted by.
-type keyed interface{ key() string }
-
-func (h *Hold) key() string        { return h.HoldID }
-func (r *Reservation) key() string { return r.ReservationID }
-func (t *TimeOff) key() string     { return t.TimeOffID }
-
-func search[P keyed](list []P, id string) (int, bool) {
-	return slices.BinarySearchFunc(list, id, func(p P, id string) int { return strings.Compare(p.key(), id) })
-}
-
-func find[P keyed](list []P, id string) (P, bool) {
-	if i, ok := search(list, id); ok {
-		return list[i], true
-	}
-	var none P
-	return none, false
-}
-
-// with is the list with p in it, instead of the one of the same ID. Older values keep theirs: always a copy.
-func with[P keyed](list []P, p P) []P {
-	i, there := search(list, p.key())
-	if there {
-		list = slices.Clone(list)
-		list[i] = p
-		return list
-	}
-	out := make([]P, len(list)+1)
-	copy(out, list[:i])
-	out[i] = p
-	copy(out[i+1:], list[i:])
-	return out
-}
-
-// without is the list without the one of that ID: itself when there is none, else a copy.
-func without[P keyed](list []P, id string) []P {
-	i, there := search(list, id)
-	if !there {
-		return list
-	}
-	out := make([]P, 0, len(list)-1)
-	return append(append(out, list[:i]...), list[i+1:]...)
-}
-
-// prune is the list without what is over: itself when nothing is, else a copy.
-func prune[P keyed](list []P, over func(P) bool) []P {
-	if !slices.ContainsFunc(list, over) {
-		return list
-	}
-	return slices.DeleteFunc(slices.Clone(list), over)
 }

@@ -25,15 +25,15 @@ func (g Groomer) AddTimeOff(id string, by domain.Actor, from, to time.Time, reas
 		return nil, invalid("from, to: want the years 2000 to 2200")
 	case !now.Before(off.End):
 		return nil, invalid("to: lies in the past")
-	case len(g.TimeOff) >= maxTimeOff:
+	case g.TimeOff.Len() >= maxTimeOff:
 		return nil, invalid("at most %d times off ahead", maxTimeOff)
 	}
-	for _, r := range g.Reservations {
+	for r := range g.Reservations.All() {
 		if r.interval().Overlaps(off) {
 			return nil, ErrCalendarBooked
 		}
 	}
-	for _, h := range g.Holds {
+	for h := range g.Holds.All() {
 		if h.live(now) && h.interval().Overlaps(off) {
 			return nil, ErrCalendarBooked
 		}

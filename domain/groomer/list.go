@@ -1,0 +1,142 @@
+package groomer
+
+import (
+	"encoding/json"
+	"iter"
+	"slices"
+	"sort"
+	"strings"
+)
+
+// chunk is how many pointers a change copies at most, besides one slice header per chunk: least for lists of a thousand.
+const chunk = 64
+
+// List is a collection of the state, sorted by ID. It is never changed: what adds or removes gives another list, which
+// shares all chunks but one with the old. As JSON it is a plain array.
+//
+// A flat slice would do, but copying a thousand pointers costs several microseconds a fact, most of it the garbage
+// collector's.
+type List[P keyed] struct{ chunks [][]P } // none empty
+
+// keyed is what lists are sorted by.
+type keyed interface{ key() string }
+
+func (h *Hold) key() string        { return h.HoldID }
+func (r *Reservation) key() string { return r.ReservationID }
+func (t *TimeOff) key() string     { return t.TimeOffID }
+
+// All yields what is in the list, by ID. Do not write into it.
+func (l List[P]) All() iter.Seq[P] {
+	return func(yield func(P) bool) {
+		for _, c := range l.chunks {
+			for _, p := range c {
+				if !yield(p) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Len counts.
+func (l List[P]) Len() int {
+	n := 0
+	for _, c := range l.chunks {
+		n += len(c)
+	}
+	return n
+}
+
+func (l List[P]) find(id string) (P, bool) {
+	if c, i, there := l.place(id); there {
+		return l.chunks[c][i], true
+	}
+	var none P
+	return none, false
+}
+
+// place is where the ID is, or where it would go; the list is not empty.
+func (l List[P]) place(id string) (c, i int, there bool) {
+	if len(l.chunks) == 0 {
+		return 0, 0, false
+	}
+	// The last chunk that begins at or before it.
+	c = max(0, sort.Search(len(l.chunks), func(c int) bool { return l.chunks[c][0].key() > id })-1)
+	i, there = slices.BinarySearchFunc(l.chunks[c], id, func(p P, id string) int { return strings.Compare(p.key(), id) })
+	return c, i, there
+}
+
+// with is the list with p in it, instead of the one of the same ID.
+func (l List[P]) with(p P) List[P] {
+	if len(l.chunks) == 0 {
+		return List[P]{[][]P{{p}}}
+	}
+	c, i, there := l.place(p.key())
+	old := l.chunks[c]
+	if there {
+		next := slices.Clone(old)
+		next[i] = p
+		return l.swap(c, next)
+	}
+	next := make([]P, len(old)+1)
+	copy(next, old[:i])
+	next[i] = p
+	copy(next[i+1:], old[i:])
+	if half := len(next) / 2; len(next) > chunk {
+		return l.swap(c, next[:half], next[half:])
+	}
+	return l.swap(c, next)
+}
+
+// without is the list without the one of that ID. IDs are random, so a chunk that shrank fills again: none are joined.
+func (l List[P]) without(id string) List[P] {
+	c, i, there := l.place(id)
+	if !there {
+		return l
+	}
+	old := l.chunks[c]
+	if len(old) == 1 {
+		return l.swap(c)
+	}
+	next := make([]P, 0, len(old)-1)
+	return l.swap(c, append(append(next, old[:i]...), old[i+1:]...))
+}
+
+// swap is the list with other chunks for one.
+func (l List[P]) swap(c int, with ...[]P) List[P] {
+	out := make([][]P, 0, len(l.chunks)-1+len(with))
+	out = append(append(append(out, l.chunks[:c]...), with...), l.chunks[c+1:]...)
+	return List[P]{out}
+}
+
+// prune is the list without what is over.
+func (l List[P]) prune(over func(P) bool) List[P] {
+	for p := range l.All() {
+		if over(p) {
+			l = l.without(p.key()) // the loop goes on over the old one
+		}
+	}
+	return l
+}
+
+// MarshalJSON writes an array.
+func (l List[P]) MarshalJSON() ([]byte, error) {
+	all := slices.Collect(l.All())
+	if all == nil {
+		all = []P{}
+	}
+	return json.Marshal(all)
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (l *List[P]) UnmarshalJSON(b []byte) error {
+	var all []P
+	if err := json.Unmarshal(b, &all); err != nil {
+		return err
+	}
+	*l = List[P]{}
+	for _, p := range all {
+		*l = l.with(p)
+	}
+	return nil
+}
