@@ -479,20 +479,3 @@ func TestAWaiterLeavesWhenItsCallerDoes(t *testing.T) {
 	unlock()
 	want(t, "locks left", len(x.locks.held), 0)
 }
-
-func BenchmarkExecuteOnACachedStream(b *testing.B) {
-	store := newMemory()
-	x := newExecutor(b, store)
-	count := Kind[int]{Evolve: func(n int, _ domain.Fact) int { return n + 1 }}
-	target := Target[int]{Kind: count, Stream: "chat-r", Key: "r"}
-	event := []domain.Event{chat.MessagePosted{RoomID: "r", Seq: 1, Sender: kim, ClientMessageID: "c"}}
-	b.ReportAllocs()
-	i := 0
-	for b.Loop() {
-		i++
-		m := toyMeta(b, x, fmt.Sprint(i), "a")
-		if _, err := Execute(b.Context(), x, target, m, func(int, time.Time) ([]domain.Event, error) { return event, nil }); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
