@@ -40,7 +40,7 @@ func (w *writer) prepare(ctx context.Context) error {
 		return s
 	}
 	w.insertEvent = prepare("INSERT INTO events (position, stream, revision, id, type, key, slice, recorded_at, metadata, data, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
-	w.insertCommand = prepare("INSERT INTO commands (command_id, request_hash, actor, stream, last_revision, position, recorded_at) VALUES (?, ?, ?, ?, ?, ?, ?)")
+	w.insertCommand = prepare("INSERT INTO commands (command_id, request_hash, actor, stream, last_revision, position, recorded_at) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (command_id) DO NOTHING")
 	w.moveHead = prepare("UPDATE store_head SET position = ?, recorded_at = ? WHERE id = 1")
 	w.selectLast = prepare("SELECT revision, position FROM events WHERE stream = ? ORDER BY revision DESC LIMIT 1")
 	w.selectDone = prepare(selectCommand)
@@ -52,6 +52,7 @@ func (w *writer) close() error { return w.db.Close() }
 // commit writes a group. Positions and places are kept only once the transaction is on disk.
 func (w *writer) commit(ctx context.Context, group []eventstore.Append) ([]eventstore.Result, error) {
 	began := time.Now()
+	ctx = context.WithoutCancel(ctx) // the driver starts a goroutine a statement to watch one that can end
 	tx, err := w.db.BeginTx(ctx, nil)
 	if err != nil {
 		return nil, fmt.Errorf("%w: begin: %w", eventstore.ErrUnavailable, err)
@@ -122,29 +123,35 @@ type commitGroup struct {
 }
 
 func (g *commitGroup) append(ctx context.Context, a eventstore.Append, clock time.Time) (eventstore.Result, error) {
-	first, found, err := findCommand(g.tx.StmtContext(ctx, g.selectDone).QueryRowContext(ctx, a.Command.ID[:]), a.Command.ID)
-	if err != nil {
-		return eventstore.Result{}, err
-	}
-	if found {
-		return eventstore.Result{Err: &eventstore.DuplicateError{Command: first}}, nil
-	}
-	if age := clock.Sub(a.DecidedAt); age > eventstore.MaxDecisionAge || age < -eventstore.MaxDecisionAge {
-		return eventstore.Result{Err: eventstore.ErrDecisionTooOld}, nil
-	}
 	end, err := g.end(ctx, a.Stream)
 	if err != nil {
 		return eventstore.Result{}, err
 	}
+	if age := clock.Sub(a.DecidedAt); age > eventstore.MaxDecisionAge || age < -eventstore.MaxDecisionAge {
+		return g.refuse(ctx, a, eventstore.ErrDecisionTooOld)
+	}
 	if a.Expected != eventstore.AnyRevision && a.Expected != end.revision {
-		return eventstore.Result{Err: &eventstore.ConflictError{Stream: a.Stream, Expected: a.Expected, Actual: end.revision}}, nil
+		return g.refuse(ctx, a, &eventstore.ConflictError{Stream: a.Stream, Expected: a.Expected, Actual: end.revision})
+	}
+	first := end
+	if n := len(a.Events); n > 0 {
+		end = place{end.revision + eventstore.Revision(n), g.head + uint64(n)}
+	}
+	// The insert itself asks whether the command was accepted before: one statement where most need one.
+	done, err := g.insertCommand.ExecContext(ctx, a.Command.ID[:], notNil(a.Command.RequestHash), a.Command.Actor, a.Stream, end.revision, end.position, g.at.UnixMicro())
+	if err != nil {
+		return eventstore.Result{}, fmt.Errorf("insert command: %w", err)
+	}
+	if n, err := done.RowsAffected(); err != nil {
+		return eventstore.Result{}, fmt.Errorf("insert command: %w", err)
+	} else if n == 0 {
+		return g.refuse(ctx, a, errors.New("the command's row was there and is not"))
 	}
 	slice := eventstore.Slice(a.Key)
-	for _, e := range a.Events {
+	for i, e := range a.Events {
 		g.head++
-		end = place{end.revision + 1, g.head}
 		r := eventstore.Recorded{
-			Position: end.position, Stream: a.Stream, Revision: end.revision, ID: e.ID, Type: e.Type, Key: a.Key,
+			Position: g.head, Stream: a.Stream, Revision: first.revision + 1 + eventstore.Revision(i), ID: e.ID, Type: e.Type, Key: a.Key,
 			RecordedAt: g.at, Metadata: a.Metadata, Data: e.Data,
 		}
 		hash := eventstore.ContentHash(r)
@@ -154,12 +161,20 @@ func (g *commitGroup) append(ctx context.Context, a eventstore.Append, clock tim
 			return eventstore.Result{}, fmt.Errorf("insert event: %w", err)
 		}
 	}
-	_, err = g.insertCommand.ExecContext(ctx, a.Command.ID[:], notNil(a.Command.RequestHash), a.Command.Actor, a.Stream, end.revision, end.position, g.at.UnixMicro())
-	if err != nil {
-		return eventstore.Result{}, fmt.Errorf("insert command: %w", err)
-	}
 	g.last[a.Stream] = end
 	return eventstore.Result{Appended: eventstore.Appended{LastRevision: end.revision, Position: end.position, RecordedAt: g.at}}, nil
+}
+
+// refuse answers with why, unless the command was accepted before: that comes first.
+func (g *commitGroup) refuse(ctx context.Context, a eventstore.Append, why error) (eventstore.Result, error) {
+	first, found, err := findCommand(g.tx.StmtContext(ctx, g.selectDone).QueryRowContext(ctx, a.Command.ID[:]), a.Command.ID)
+	if err != nil {
+		return eventstore.Result{}, err
+	}
+	if found {
+		return eventstore.Result{Err: &eventstore.DuplicateError{Command: first}}, nil
+	}
+	return eventstore.Result{Err: why}, nil
 }
 
 // notNil keeps an empty value from becoming NULL.
