@@ -209,9 +209,12 @@ func (w *world) salon(booking string) *world {
 
 var seoul = time.FixedZone("KST", 9*60*60)
 
-// at is a wall clock in Seoul on the first Monday that is at least n days ahead.
+// today is read once: a test that runs over midnight keeps its days.
+var today = time.Now().In(seoul)
+
+// at is a wall clock in Seoul on the first Monday that is at least n days ahead; 2 and 9 are different Mondays.
 func at(n, hour, minute int) time.Time {
-	day := time.Now().In(seoul).AddDate(0, 0, n)
+	day := today.AddDate(0, 0, n)
 	for day.Weekday() != time.Monday {
 		day = day.AddDate(0, 0, 1)
 	}
