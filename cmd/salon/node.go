@@ -72,11 +72,13 @@ type node struct {
 	listener net.Listener // of the API; nil when no role answers HTTP
 	alone    bool         // the only process of the system, by the lock of its data folder: no elections
 
-	store   store
-	reads   *reads.DB
-	redis   *redis.Client
-	relay   *relay.Relay
-	runners []*engine.Runner
+	store    store
+	reads    *reads.DB
+	redis    *redis.Client
+	executor *commands.Executor
+	relay    *relay.Relay
+	applied  func(engine.Applied) // told of every batch that a projection committed; nil: nobody asks
+	runners  []*engine.Runner
 
 	partitions sync.Map // topic → int
 }
@@ -109,7 +111,7 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 		for _, p := range allProjections() {
 			r := &engine.Runner{
 				Projection: p, Brokers: n.servers.Brokers(), DB: n.reads, Redis: n.redis, Codec: codec(), Log: n.tel.Log,
-				Alone: n.alone, TopicPrefix: n.servers.Topics.TopicPrefix,
+				Alone: n.alone, TopicPrefix: n.servers.Topics.TopicPrefix, Applied: n.applied,
 			}
 			n.runners = append(n.runners, r)
 			group.Go(func() error { return r.Run(ctx) })
@@ -207,7 +209,8 @@ func (n *node) newServer(writes, screens bool) (*httpserver.Server, error) {
 		Observe: n.tel.Metrics.Request, Tracer: n.tel.Tracer,
 	})
 	if writes {
-		commands.Register(s.API(), commands.NewExecutor(commands.Config{Store: n.store, Keys: keys, HoldTTL: n.http.HoldTTL}))
+		n.executor = commands.NewExecutor(commands.Config{Store: n.store, Keys: keys, HoldTTL: n.http.HoldTTL})
+		commands.Register(s.API(), n.executor)
 	}
 	if screens {
 		readapi.Register(s.API(), n.screens(keys))

@@ -64,11 +64,8 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 	defer servers.Close()
 
 	n := &node{
-		servers: config.Servers{
-			Events: "sqlite:" + folder.File(eventsName), Reads: "sqlite:" + folder.File(readsName), Redis: servers.RedisURL(),
-			Kafka: servers.Brokers()[0], Topics: config.Topics{Partitions: embeddedPartitions, Replication: 1},
-		},
-		http: c.HTTP, tel: tel, master: master, verifier: key.Verifier(), listener: listener, alone: true,
+		servers: embeddedServers(folder, servers),
+		http:    c.HTTP, tel: tel, master: master, verifier: key.Verifier(), listener: listener, alone: true,
 	}
 	if err := n.migrate(ctx); err != nil {
 		return err
@@ -95,6 +92,14 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 		return c.demo(groupCtx, t.out, url, func(sub, role string) (string, error) { return key.Mint(sub, role, 24*time.Hour) })
 	})
 	return group.Wait()
+}
+
+// embeddedServers are the addresses of what runs in this process.
+func embeddedServers(folder *embedded.Folder, servers *embedded.Servers) config.Servers {
+	return config.Servers{
+		Events: "sqlite:" + folder.File(eventsName), Reads: "sqlite:" + folder.File(readsName), Redis: servers.RedisURL(),
+		Kafka: servers.Brokers()[0], Topics: config.Topics{Partitions: embeddedPartitions, Replication: 1},
+	}
 }
 
 func (c *upCmd) demo(ctx context.Context, out io.Writer, url string, mint minter) error {
