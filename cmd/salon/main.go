@@ -30,6 +30,7 @@ type cli struct {
 	Demo    demoCmd    `cmd:"" help:"Book, chat, move and cancel against a running system, showing each step."`
 	Migrate migrateCmd `cmd:"" help:"Bring the databases' schemas up to date, or show or undo that."`
 	Topics  topicsCmd  `cmd:"" help:"Make or check the Kafka topics."`
+	Keys    keysCmd    `cmd:"" help:"Make the keys that nodes on real servers share."`
 	Token   tokenCmd   `cmd:"" help:"Mint a token with the local key."`
 	Doctor  doctorCmd  `cmd:"" help:"Check every part of a system; exit 1 when one is not well."`
 	OpenAPI openAPICmd `cmd:"" name:"openapi" help:"Print the OpenAPI 3.1 document."`

@@ -32,10 +32,10 @@ func (c *serveCmd) Run(ctx context.Context, t *terminal) error {
 	relays := slices.Contains(c.Roles, roleRelay)
 	errs := []error{c.Need(http || relays, projects || relays, reads, reads)}
 	if http && c.MasterKeyFile == "" {
-		errs = append(errs, errors.New("--master-key-file is missing: personal fields are sealed under it (salon up makes one in its data folder)"))
+		errs = append(errs, errors.New("--master-key-file is missing: personal fields are sealed under it (salon keys DIR makes one)"))
 	}
 	if http && c.AuthJWKS == "" && c.AuthIssuer == "" && c.AuthKeyFile == "" {
-		errs = append(errs, errors.New("nobody could sign in: give --auth-jwks, --auth-issuer or --auth-key-file"))
+		errs = append(errs, errors.New("nobody could sign in: give --auth-jwks, --auth-issuer or --auth-key-file (salon keys DIR makes one)"))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return usage(err)
