@@ -90,12 +90,8 @@ func NextOnGrid(t time.Time, loc *time.Location) time.Time {
 		if past == 0 {
 			return t.UTC()
 		}
-		next := t.Add(Step - past)
-		// An odd jump in between (local mean time had seconds) moves the grid: look again from the jump.
-		if _, jump := t.In(loc).ZoneBounds(); !jump.IsZero() && jump.Before(next) {
-			next = jump
-		}
-		t = next
+		// Look again: a jump by odd seconds (local mean time had them) may lie in between and move the grid.
+		t = t.Add(Step - past)
 	}
 }
 

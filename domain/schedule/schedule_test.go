@@ -85,6 +85,7 @@ func TestOpen(t *testing.T) {
 		{"hours without their breaks", "Asia/Seoul", "2026-11-24", every("10:00", "19:00", Break{"13:00", "14:00"}), "10:00-13:00 14:00-19:00", 480},
 		{"another weekday is closed", "Asia/Seoul", "2026-11-24", []Hours{{"mon", "10:00", "19:00", nil}}, "", 0},
 		{"entries that touch are one", "Asia/Seoul", "2026-11-24", []Hours{{"tue", "13:00", "19:00", nil}, {"tue", "09:00", "13:00", nil}}, "09:00-19:00", 600},
+		{"two openings, the later one named first", "Asia/Seoul", "2026-11-24", []Hours{{"tue", "16:00", "19:00", []Break{{"17:00", "17:15"}}}, {"tue", "09:00", "12:00", nil}}, "09:00-12:00 16:00-17:00 17:15-19:00", 345},
 		{"until midnight", "Asia/Seoul", "2026-11-24", every("18:00", "24:00"), "18:00-00:00", 360},
 		{"a break as long as the opening leaves nothing", "Asia/Seoul", "2026-11-24", every("10:00", "19:00", Break{"10:00", "19:00"}), "", 0},
 		{"the skipped hour is no hour, New York", "America/New_York", "2026-03-08", every("01:00", "05:00"), "01:00-05:00", 180},
@@ -164,7 +165,9 @@ func TestGrid(t *testing.T) {
 		{"just after", "Asia/Seoul", "2026-11-24 01:16", "2026-11-24 01:30"},
 		{"offset of 45 minutes", "Asia/Kathmandu", "2026-11-24 01:16", "2026-11-24 01:30"},
 		{"across a jump of half an hour", "Australia/Lord_Howe", "2026-10-03 15:29", "2026-10-03 15:30"},
-		// Amsterdam's clocks were 19 min 32 s ahead of UTC until July 1937, then 20 minutes.
+		// On 1 July 1937 Amsterdam's clocks went from 24:00:00 to 00:00:28, so that midnight was no quarter there.
+		{"across a jump of 28 seconds", "Europe/Amsterdam", "1937-06-30 22:40", "1937-06-30 22:55"},
+		// Since then they were 20 minutes ahead of UTC.
 		{"a zone whose minutes are its own", "Europe/Amsterdam", "1938-01-01 00:00", "1938-01-01 00:10"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
