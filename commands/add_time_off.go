@@ -69,7 +69,7 @@ func (x *Executor) serveAddTimeOff(api huma.API) {
 		}
 		out := &output{}
 		out.Body.TimeOffID = TimeOffID(in.GroomerID, m)
-		out.Answer, err = answer(ctx, x, in.WriteHeaders, r, uint64(r.Revision)) //nolint:gosec // the stream has events
-		return out, err
+		out.Answer = answer(x, in.WriteHeaders, r, uint64(r.Revision)) //nolint:gosec // the stream has events
+		return out, nil
 	})
 }

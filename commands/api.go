@@ -1,8 +1,6 @@
 package commands
 
 import (
-	"context"
-
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/dangdangsalon/salon/eventstore/wire"
@@ -18,19 +16,15 @@ type Answer struct {
 }
 
 // answer fills the headers. revision is what the ETag names.
-func answer[S any](ctx context.Context, x *Executor, h WriteHeaders, r Result[S], revision uint64) (Answer, error) {
+func answer[S any](x *Executor, h WriteHeaders, r Result[S], revision uint64) Answer {
 	a := Answer{IdempotencyKey: h.IdempotencyKey, ETag: etag(revision)}
 	if r.Replayed {
 		a.Replayed = "true"
 	}
 	if topic := wire.TopicOf(r.Stream); topic != "" && r.Position > 0 {
-		life, err := x.incarnation(ctx)
-		if err != nil {
-			return a, err
-		}
-		a.ConsistencyToken = token.Token{Incarnation: life, Entries: []token.Entry{{Topic: topic, Key: r.Key, Position: r.Position}}}.String()
+		a.ConsistencyToken = token.Token{Incarnation: x.incarnation(), Entries: []token.Entry{{Topic: topic, Key: r.Key, Position: r.Position}}}.String()
 	}
-	return a, nil
+	return a
 }
 
 // noBody is a success that has nothing to show.

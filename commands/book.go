@@ -60,7 +60,7 @@ func (x *Executor) bookOfReservation(id string) (Target[Book], error) {
 		if _, there := b.FindReservation(id); there {
 			return b, false, nil
 		}
-		r, found, err := x.pastReservation(ctx, id, latest)
+		r, found, err := x.pastReservation(ctx, id)
 		b.Groomer = b.WithReservation(r)
 		return b, found, err
 	}
@@ -77,7 +77,7 @@ func (x *Executor) bookOfHold(id string) (Target[Book], error) {
 		if _, there := b.FindHold(id); there {
 			return b, false, nil
 		}
-		h, found, err := alone(ctx, x, t.Stream, latest, id, groomer.AboutHold, groomer.EvolveHold)
+		h, found, err := alone(ctx, x, t.Stream, id, groomer.AboutHold, groomer.EvolveHold)
 		b.Groomer = b.WithHold(h)
 		return b, found, err
 	}
@@ -94,32 +94,29 @@ func (x *Executor) bookOfTimeOff(id string) (Target[Book], error) {
 		if _, there := b.FindTimeOff(id); there {
 			return b, false, nil
 		}
-		o, found, err := alone(ctx, x, t.Stream, latest, id, groomer.AboutTimeOff, groomer.EvolveTimeOff)
+		o, found, err := alone(ctx, x, t.Stream, id, groomer.AboutTimeOff, groomer.EvolveTimeOff)
 		b.Groomer = b.WithTimeOff(o)
 		return b, found, err
 	}
 	return t, nil
 }
 
-// pastReservation folds one reservation from its stream, through a revision.
-func (x *Executor) pastReservation(ctx context.Context, id string, to eventstore.Revision) (groomer.Reservation, bool, error) {
+// pastReservation folds one reservation from its stream.
+func (x *Executor) pastReservation(ctx context.Context, id string) (groomer.Reservation, bool, error) {
 	t, ok := bookOf(id)
 	if !ok {
 		return groomer.Reservation{}, false, nil
 	}
-	return alone(ctx, x, t.Stream, to, id, groomer.About, groomer.EvolveReservation)
+	return alone(ctx, x, t.Stream, id, groomer.About, groomer.EvolveReservation)
 }
 
 // alone folds the one thing of a stream that has this ID. It reads the whole stream, but decodes only what names the
 // ID.
-func alone[T any](ctx context.Context, x *Executor, stream string, to eventstore.Revision, id string, about func(domain.Event) string, evolve func(T, domain.Fact) T) (one T, found bool, err error) {
+func alone[T any](ctx context.Context, x *Executor, stream, id string, about func(domain.Event) string, evolve func(T, domain.Fact) T) (one T, found bool, err error) {
 	named := []byte(id)
 	for r, err := range x.store.ReadStream(ctx, stream, 0) {
 		if err != nil {
 			return one, false, fmt.Errorf("read %s: %w", stream, err)
-		}
-		if r.Revision > to {
-			break
 		}
 		if !bytes.Contains(r.Data, named) {
 			continue

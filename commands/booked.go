@@ -45,19 +45,16 @@ func (x *Executor) reservationAnswer(ctx context.Context, h WriteHeaders, id str
 	res, ok := r.State.FindReservation(id)
 	if !ok {
 		var err error
-		if res, ok, err = x.pastReservation(ctx, id, r.Revision); err != nil {
+		// What the state let go of has ended, and does not change any more.
+		if res, ok, err = x.pastReservation(ctx, id); err != nil {
 			return nil, err
 		}
 	}
 	if !ok {
 		return nil, fmt.Errorf("reservation %s is not in %s at revision %d", id, r.Stream, r.Revision)
 	}
-	a, err := answer(ctx, x, h, r, res.Revision)
-	if err != nil {
-		return nil, err
-	}
 	o := opening{ctx: ctx, keys: x.keys}
-	out := &reservationOutput{Answer: a, Body: BookedReservation{
+	out := &reservationOutput{Answer: answer(x, h, r, res.Revision), Body: BookedReservation{
 		ReservationID: res.ReservationID, Status: string(res.Status), GroomerID: r.State.GroomerID, CustomerID: res.CustomerID,
 		Start: res.Start, End: res.End(), Minutes: res.Minutes, Mode: string(res.Mode), Dogs: o.dogs(res.Dogs),
 		VisitAddress: o.text(res.VisitAddress, "visit_address"), Phone: o.text(res.Phone, "phone"), Note: o.text(res.Note, "note"),

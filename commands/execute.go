@@ -12,6 +12,9 @@ import (
 	"github.com/dangdangsalon/salon/internal/sealed"
 )
 
+// longest is how long a command may take, waiting for its turn included.
+const longest = 10 * time.Second
+
 // maxConflicts is how often a command decides anew after losing a race against another process.
 const maxConflicts = 8
 
@@ -53,6 +56,12 @@ type Target[S any] struct {
 // error is decide's own refusal, 422 idempotency_key.reused, *eventstore.ConflictError after too many lost races, or
 // one of the store's: after eventstore.ErrOutcomeUnknown the same command ID settles what happened.
 func Execute[S any](ctx context.Context, x *Executor, t Target[S], m Meta, decide func(s S, now time.Time) ([]domain.Event, error)) (Result[S], error) {
+	ctx, cancel := context.WithTimeout(ctx, longest)
+	defer cancel()
+	// Before anything is written: afterwards a failure would hide a success.
+	if err := x.life.check(ctx, x); err != nil {
+		return Result[S]{}, err
+	}
 	unlock, err := x.locks.lock(ctx, t.Stream)
 	if err != nil {
 		return Result[S]{}, fmt.Errorf("wait for %s: %w", t.Stream, err)
@@ -142,11 +151,8 @@ func (c *execution[S]) append(ctx context.Context, s Folded[S], events []domain.
 	}
 	done, err := c.store.Append(ctx, a)
 	unknown := errors.Is(err, eventstore.ErrOutcomeUnknown)
-	if unknown {
-		c.cache.drop(a.Stream)
-		if ctx.Err() == nil {
-			done, err = c.store.Append(ctx, a)
-		}
+	if unknown && ctx.Err() == nil {
+		done, err = c.store.Append(ctx, a)
 	}
 	var duplicate *eventstore.DuplicateError
 	var conflict *eventstore.ConflictError
@@ -198,9 +204,7 @@ func (c *execution[S]) advance(s Folded[S], a eventstore.Append, events []domain
 			Event: e, Revision: uint64(s.Revision), At: done.RecordedAt, By: c.meta.Actor, //nolint:gosec // not negative after ++
 		})
 	}
-	if len(events) > 0 {
-		s.Position = done.Position
-	}
+	s.Position = done.Position
 	keep(c.Executor, a.Stream, s)
 	return Result[S]{Folded: s, Stream: a.Stream, Key: a.Key}
 }

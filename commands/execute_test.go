@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -447,6 +449,43 @@ func TestManyAtOnceOnOneStreamAndOneKey(t *testing.T) {
 	want(t, "first answers", firsts, 1)
 	want(t, "messages", posted(t, store), []string{"a"})
 	want(t, "locks left", len(nodes[0].locks.held)+len(nodes[1].locks.held), 0)
+}
+
+func TestOneProcessDoesNotRaceItself(t *testing.T) {
+	t.Parallel()
+	store := newMemory()
+	x := newExecutor(t, store)
+	var appends atomic.Int64
+	x.store = appendFunc{store, func(_ context.Context, a eventstore.Append) (eventstore.Appended, error) {
+		appends.Add(1)
+		runtime.Gosched()
+		return store.write(a)
+	}}
+	var wg sync.WaitGroup
+	for i := range toyFull {
+		m := toyMeta(t, x, fmt.Sprint(i), "a")
+		wg.Go(func() {
+			if _, err := Execute(t.Context(), x, toyTarget("r"), m, post("a")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	want(t, "appends", appends.Load(), int64(toyFull))
+}
+
+func TestAnotherLifeOfTheStoreForgetsWhatWasFolded(t *testing.T) {
+	t.Parallel()
+	store := newMemory()
+	x := newExecutor(t, store)
+	mustRun(t, x, "k1", "a")
+	*store = *newMemory()
+	mustRun(t, newExecutor(t, store), "o1", "other") // same length: the append alone would not notice
+	store.incarnation = "another"
+	x.life.checked = time.Time{}
+	r := mustRun(t, x, "k2", "b")
+	want(t, "messages", r.State.Posted, []string{"other", "b"})
+	want(t, "incarnation", x.incarnation(), "another")
 }
 
 func TestTheCacheIsBounded(t *testing.T) {

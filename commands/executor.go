@@ -143,27 +143,55 @@ func (c *cache) drop(stream string) {
 	}
 }
 
-// life remembers the store's incarnation for a few seconds: every token names it, and it changes only by a restore.
+func (c *cache) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.byName)
+	c.order.Init()
+}
+
+// life remembers the store's incarnation. Every token names it. It changes when the store was restored, or a standby
+// took over that may lack the end: the folded states are of a history that may not be any more.
 type life struct {
 	mu      sync.Mutex
 	of      string
 	checked time.Time
 }
 
-func (x *Executor) incarnation(ctx context.Context) (string, error) {
-	x.life.mu.Lock()
-	defer x.life.mu.Unlock()
-	if x.life.of != "" && time.Since(x.life.checked) < 5*time.Second {
-		return x.life.of, nil
+// checkLifeEach bounds how long a state of another life may be decided on; the stores refuse what they can sooner.
+const checkLifeEach = time.Second
+
+func (l *life) check(ctx context.Context, x *Executor) error {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	known := l.of
+	if known != "" {
+		if now.Sub(l.checked) < checkLifeEach {
+			return nil
+		}
+		l.checked = now // others go on by the known name meanwhile
+		l.mu.Unlock()
 	}
 	head, err := x.store.Head(ctx)
+	if known != "" {
+		l.mu.Lock()
+	}
 	switch {
 	case err == nil:
-		x.life.of = head.Incarnation
-	case x.life.of == "":
-		return "", fmt.Errorf("read the store's head: %w", err)
+		l.of, l.checked = head.Incarnation, now
+		if known != "" && known != head.Incarnation {
+			x.cache.clear()
+		}
+	case known == "":
+		return fmt.Errorf("read the store's head: %w", err)
 	}
-	// A store that is away for the moment keeps its last known name: the write that asks has succeeded.
-	x.life.checked = time.Now()
-	return x.life.of, nil
+	// A store that is away for the moment keeps its last known name, and refuses the command itself.
+	return nil
+}
+
+func (x *Executor) incarnation() string {
+	x.life.mu.Lock()
+	defer x.life.mu.Unlock()
+	return x.life.of
 }

@@ -81,7 +81,6 @@ func (x *Executor) serveHoldSlot(api huma.API) {
 		if !ok {
 			return nil, fmt.Errorf("hold of command %s is not in %s at revision %d", m.CommandID, r.Stream, r.Revision)
 		}
-		a, err := answer(ctx, x, in.WriteHeaders, r, uint64(r.Revision)) //nolint:gosec // the stream has events
-		return &output{a, HeldSlot{h.HoldID, in.Body.GroomerID, h.Start, h.End(), h.Minutes, h.PriceKRW, h.ExpiresAt}}, err
+		return &output{answer(x, in.WriteHeaders, r, uint64(r.Revision)), HeldSlot{h.HoldID, in.Body.GroomerID, h.Start, h.End(), h.Minutes, h.PriceKRW, h.ExpiresAt}}, nil //nolint:gosec // the stream has events
 	})
 }

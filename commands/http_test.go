@@ -186,6 +186,7 @@ func TestMembersOfARoomTalk(t *testing.T) {
 	want(t, "seq", r.body["seq"], any(3.0))
 	r = w.must(201, kimToken, "POST", room+"/messages", text("1", "안녕하세요"), "Idempotency-Key", "another")
 	want(t, "a message sent again", []any{r.body["seq"], r.body["sent_at"], r.header.Get("Idempotent-Replayed")}, []any{1.0, sent, "true"})
+	want(t, "key of a message", r.header.Get("Idempotency-Key"), "1")
 	w.refused(422, "idempotency_key.reused", kimToken, "POST", room+"/messages", text("1", "other"))
 	for _, other := range []string{leeToken, otherSalon} {
 		w.refused(404, "room.unknown", other, "POST", room+"/messages", text("1", "hi"))
@@ -455,4 +456,44 @@ func TestTextsAreCountedInCharacters(t *testing.T) {
 	w.refused(400, "request.invalid", kimToken, "POST", room, map[string]any{"client_message_id": "한", "text": "a"})
 	w.must(201, leeToken, "POST", "/v1/reservations", wish(at(2, 15, 0), set("note", strings.Repeat("메", 1000))))
 	w.refused(400, "request.invalid", leeToken, "POST", "/v1/reservations", wish(at(2, 16, 0), set("note", strings.Repeat("메", 1001))))
+}
+
+func TestACustomerNamedAsAReservationIsNotTakenForIt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t).salon("instant")
+	path := w.reserved(at(2, 10, 0))
+	w.must(200, kimToken, "POST", path+"/cancel", nil)
+	namesake := "customer:" + strings.TrimPrefix(path, "/v1/reservations/")
+	w.must(201, namesake, "POST", "/v1/reservations", wish(at(2, 15, 0)))
+	r := w.must(200, kimToken, "POST", path+"/cancel", nil)
+	want(t, "customer", r.body["customer_id"], any("kim"))
+}
+
+func TestIDsThatNoBookCouldHaveMadeReachNoStore(t *testing.T) {
+	t.Parallel()
+	for id, ok := range map[string]bool{
+		newID("mong-1", [16]byte{1}, "hold"):                    true,
+		"mong":                                                  false,
+		"mong.":                                                 false,
+		"." + strings.Repeat("0", 26):                           false,
+		"mo\x00g." + strings.Repeat("0", 26):                    false,
+		"Mong." + strings.Repeat("0", 26):                       false,
+		"mong." + strings.Repeat("z", 26):                       false,
+		"mong." + strings.Repeat("0", 25):                       false,
+		"mong.x." + strings.Repeat("0", 24):                     false,
+		strings.Repeat("m", 41) + "." + strings.Repeat("0", 26): false,
+	} {
+		if target, got := bookOf(id); got != ok || ok && (target.Stream != "groomer-mong-1" || target.Key != "mong-1") {
+			t.Errorf("%q: %v %+v", id, got, target)
+		}
+	}
+}
+
+func TestNamesThatNobodyHasFillNoCache(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for i := range 5 {
+		w.refused(404, "groomer.unknown", kimToken, "POST", "/v1/holds", wish(at(2, 10, 0), set("groomer_id", fmt.Sprint("nobody", i))))
+	}
+	want(t, "streams kept", len(w.x.cache.byName), 0)
 }

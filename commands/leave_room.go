@@ -39,7 +39,6 @@ func (x *Executor) serveLeaveRoom(api huma.API) {
 		if err != nil {
 			return nil, err
 		}
-		a, err := answer(ctx, x, in.WriteHeaders, r, uint64(r.Revision)) //nolint:gosec // the stream has events
-		return &noBody{a}, err
+		return &noBody{answer(x, in.WriteHeaders, r, uint64(r.Revision))}, nil //nolint:gosec // the stream has events
 	})
 }

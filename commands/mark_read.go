@@ -81,7 +81,7 @@ func (x *Executor) serveMarkRead(api huma.API) {
 		}
 		out := &output{}
 		out.Body.RoomID, out.Body.Seq = in.RoomID, r.State.Seq
-		out.Answer, err = answer(ctx, x, in.WriteHeaders, r, uint64(max(0, r.Revision))) //nolint:gosec // not negative
-		return out, err
+		out.Answer = answer(x, in.WriteHeaders, r, uint64(max(0, r.Revision))) //nolint:gosec // not negative
+		return out, nil
 	})
 }

@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
@@ -23,6 +24,8 @@ type memory struct {
 	keys     map[string][2]string
 	now      func() time.Time
 	reads    int // events read
+	// incarnation defaults to "memory".
+	incarnation string
 	// before runs before each append, without the lock: another process may come first here.
 	before func(eventstore.Append)
 	// lose answers ErrOutcomeUnknown instead of the append's answer while it returns true; written tells whether
@@ -125,7 +128,7 @@ func (m *memory) ReadAll(_ context.Context, after uint64) iter.Seq2[eventstore.R
 func (m *memory) Head(context.Context) (eventstore.Head, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return eventstore.Head{Position: uint64(len(m.events)), Incarnation: "memory"}, nil
+	return eventstore.Head{Position: uint64(len(m.events)), Incarnation: cmp.Or(m.incarnation, "memory")}, nil
 }
 
 func (m *memory) Wait(context.Context, uint64) error { return errors.ErrUnsupported }

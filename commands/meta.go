@@ -96,10 +96,6 @@ func (x *Executor) meta(ctx context.Context, command string, h WriteHeaders, bod
 }
 
 func (x *Executor) metaWithID(ctx context.Context, by domain.Actor, command string, id uuid.UUID, h WriteHeaders, body any) (Meta, error) {
-	// Before anything is written: afterwards a failure would hide a success.
-	if _, err := x.incarnation(ctx); err != nil {
-		return Meta{}, err
-	}
 	m, err := x.NewMeta(ctx, by, command, id, body)
 	if err == nil && h.CorrelationID != "" {
 		m.CorrelationID = h.CorrelationID

@@ -97,7 +97,6 @@ func (x *Executor) servePostMessage(api huma.API) {
 		if err != nil {
 			return nil, err
 		}
-		a, err := answer(ctx, x, in.WriteHeaders, r, uint64(r.Revision)) //nolint:gosec // the stream has events
-		return &output{a, PostedMessage{in.RoomID, r.State.Seq, r.At}}, err
+		return &output{answer(x, in.WriteHeaders, r, uint64(r.Revision)), PostedMessage{in.RoomID, r.State.Seq, r.At}}, nil //nolint:gosec // the stream has events
 	})
 }

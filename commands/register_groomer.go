@@ -174,7 +174,6 @@ func (x *Executor) serveRegisterGroomer(api huma.API) {
 		if err != nil {
 			return nil, err
 		}
-		a, err := answer(ctx, x, in.WriteHeaders, r, r.State.Profiled)
-		return &output{a, registered(r.State)}, err
+		return &output{answer(x, in.WriteHeaders, r, r.State.Profiled), registered(r.State)}, nil
 	})
 }

@@ -44,7 +44,7 @@ func (x *Executor) membersOf(ctx context.Context, reservationID string) (chat.Me
 	}
 	r, found := b.State.FindReservation(reservationID)
 	if !found && b.State.Registered() {
-		if r, found, err = x.pastReservation(ctx, reservationID, latest); err != nil {
+		if r, found, err = x.pastReservation(ctx, reservationID); err != nil {
 			return chat.Members{}, err
 		}
 	}

@@ -18,9 +18,8 @@ const whoKey = "who"
 func Operation(id, method, path, summary string, who ...string) huma.Operation {
 	op := huma.Operation{
 		OperationID: id, Method: method, Path: path, Summary: summary,
-		MaxBodyBytes:                 MaxBodyBytes + 1, // huma refuses a body of exactly its limit
-		RejectUnknownQueryParameters: true,
-		Metadata:                     map[string]any{whoKey: who},
+		MaxBodyBytes: MaxBodyBytes + 1, // huma refuses a body of exactly its limit
+		Metadata:     map[string]any{whoKey: who},
 	}
 	if len(who) > 0 {
 		op.Security = []map[string][]string{{"bearer": {}}}
