@@ -63,6 +63,11 @@ func TestListIsASortedMapThatIsNeverChanged(t *testing.T) {
 				t.Fatalf("list %d was changed (-then +now)\n%s", i, diff)
 			}
 		}
+		for _, c := range l.chunks {
+			if len(c) == 0 || len(c) > chunk {
+				t.Fatalf("a chunk of %d: a change would copy all of it", len(c))
+			}
+		}
 		var again List[*TimeOff]
 		if b, err := json.Marshal(l); err != nil || json.Unmarshal(b, &again) != nil {
 			t.Fatalf("not readable: %s, %v", b, err)

@@ -3,6 +3,7 @@ package calendar
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -111,12 +112,12 @@ func (b *salonBook) step() {
 	case 6:
 		events, _ = b.state.RequestHeld(b.id(), who, b.holds[who.ID], domain.Sealed{}, b.now)
 	case 7:
-		if n := len(b.state.Reservations); n > 0 {
-			events, _ = b.state.Reschedule(b.state.Reservations[b.choose(n)].ReservationID, self, start, b.now)
+		if open := slices.Collect(b.state.Reservations.All()); len(open) > 0 {
+			events, _ = b.state.Reschedule(open[b.choose(len(open))].ReservationID, self, start, b.now)
 		}
 	case 8:
-		if n := len(b.state.Reservations); n > 0 {
-			events, _ = b.state.Cancel(b.state.Reservations[b.choose(n)].ReservationID, self, domain.Sealed{}, b.now)
+		if open := slices.Collect(b.state.Reservations.All()); len(open) > 0 {
+			events, _ = b.state.Cancel(open[b.choose(len(open))].ReservationID, self, domain.Sealed{}, b.now)
 		}
 	case 9:
 		events, _ = b.state.AddTimeOff(b.id(), self, start, start.Add(time.Duration(1+b.choose(600))*time.Minute), domain.Sealed{}, b.now)
@@ -185,7 +186,7 @@ func TestFreeAgreesWithTheDecisionToMove(t *testing.T) {
 			b.step()
 		}
 		by := domain.Actor{ID: "kim", Role: domain.Groomer}
-		for _, r := range b.state.Reservations {
+		for r := range b.state.Reservations.All() {
 			if !b.now.Before(r.Start) {
 				continue
 			}
