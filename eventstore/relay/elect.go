@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -81,7 +82,7 @@ func (r *Relay) elect(ctx context.Context) error {
 		return err
 	case <-lost:
 		resign()
-		<-ended
-		return fmt.Errorf("relay: another process leads")
+		<-ended //nolint:errcheck // whatever it says comes of having been stopped
+		return errors.New("relay: another process leads")
 	}
 }

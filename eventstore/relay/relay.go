@@ -97,7 +97,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		err = r.elect(ctx)
 	}
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // asked to stop: what failed after that is no news
 	}
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"os"
 	"strconv"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/goleak"
@@ -236,12 +238,129 @@ func TestARestartGoesOnFromTheLog(t *testing.T) {
 	onBrokers(t, func(t *testing.T, b broker) {
 		b.ensure(t)
 		s := newStore()
-		for range 5 {
+		for i := range 5 {
 			stop := start(t, b.relay(s))
 			s.addMixed(300)
+			if i == 4 {
+				b.first(t, s)
+			}
 			if err := stop(); err != nil { // anywhere: in the middle of a batch, or before it led
 				t.Fatal(err)
 			}
+		}
+		// From here on the log is whole: one more start repeats nothing.
+		before := b.size(t)
+		start(t, b.relay(s))
+		s.add("groomer-1", 1)
+		if diff := cmp.Diff(s.want(), b.first(t, s)); diff != "" {
+			t.Error(diff)
+		}
+		if after := b.size(t); after != before+1 {
+			t.Errorf("%d records were added for one event", after-before)
+		}
+	})
+}
+
+// A batch of which one partition's part was not acknowledged: the others are ahead of it.
+func TestAPartitionThatWasLeftBehindIsMadeWhole(t *testing.T) {
+	t.Parallel()
+	onBrokers(t, func(t *testing.T, b broker) {
+		b.ensure(t)
+		s := newStore()
+		s.addMixed(100)
+		r := b.relay(s)
+		r.Store = partial{s, wire.BookingTopic, 1, 40}
+		stop := start(t, r)
+		for b.size(t) < r.Store.(partial).relayed() {
+			if err := t.Context().Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		start(t, b.relay(s))
+		if diff := cmp.Diff(s.want(), b.first(t, s)); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// partial is a store that shows nothing of one partition after a position.
+type partial struct {
+	*store
+	topic string
+	part  int32
+	after uint64
+}
+
+func (p partial) shows(e eventstore.Recorded) bool {
+	return e.Position <= p.after || wire.TopicOf(e.Stream) != p.topic || eventstore.Partition(e.Key, partitions) != p.part
+}
+
+func (p partial) ReadAll(ctx context.Context, after uint64) iter.Seq2[eventstore.Recorded, error] {
+	return func(yield func(eventstore.Recorded, error) bool) {
+		for e, err := range p.store.ReadAll(ctx, after) {
+			if p.shows(e) && !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+func (p partial) relayed() (n int64) {
+	for e := range p.ReadAll(context.Background(), 0) {
+		if wire.TopicOf(e.Stream) != "" {
+			n++
+		}
+	}
+	return n
+}
+
+// size counts the records in the log.
+func (b broker) size(t *testing.T) (n int64) {
+	t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(b.addresses...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	ends, err := kadm.NewClient(client).ListEndOffsets(t.Context(), b.prefix+wire.BookingTopic, b.prefix+wire.ChatTopic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends.Each(func(o kadm.ListedOffset) { n += o.Offset })
+	return n
+}
+
+// A topic that was made anew is a broker that lost all its tail: the offset acknowledged is below the last one.
+func TestABrokerThatLostItsTailEndsTheRun(t *testing.T) {
+	t.Parallel()
+	onBrokers(t, func(t *testing.T, b broker) {
+		b.ensure(t)
+		s := newStore()
+		s.addMixed(100)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		r := b.relay(s)
+		r.Log = slog.New(slog.DiscardHandler)
+		ended := make(chan error, 1)
+		go func() { ended <- r.Run(ctx) }()
+		b.first(t, s)
+		client, err := kgo.NewClient(kgo.SeedBrokers(b.addresses...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		if _, err := kadm.NewClient(client).DeleteTopics(ctx, b.prefix+wire.BookingTopic); err != nil {
+			t.Fatal(err)
+		}
+		b.ensure(t)
+		s.add("groomer-1", 1)
+		if err := <-ended; err == nil || ctx.Err() != nil {
+			t.Fatalf("the run went on: %v", err)
+		} else {
+			t.Logf("ended with: %v", err)
 		}
 		start(t, b.relay(s))
 		if diff := cmp.Diff(s.want(), b.first(t, s)); diff != "" {

@@ -196,7 +196,7 @@ func (r *Runner) prepare(ctx context.Context) (map[string]int, error) {
 	for failures := 1; ; failures++ {
 		partitions, err := r.tryPrepare(ctx)
 		if err == nil || ctx.Err() != nil {
-			return partitions, nil
+			return partitions, nil //nolint:nilerr // asked to stop: what failed after that is no news
 		}
 		if failures == 3 {
 			r.Log.ErrorContext(ctx, "projection cannot start yet", "projection", r.Projection.ID(), "error", err)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/dangdangsalon/salon/projections/reads"
@@ -129,6 +130,7 @@ func (w *world) cutConnections() (cut int) {
 	if err != nil {
 		return 0
 	}
+	defer rows.Close()
 	var ids []int64
 	for rows.Next() {
 		var id int64
@@ -136,7 +138,9 @@ func (w *world) cutConnections() (cut int) {
 			ids = append(ids, id)
 		}
 	}
-	rows.Close()
+	if rows.Err() != nil {
+		return 0
+	}
 	for _, id := range ids {
 		if _, err := w.db.Writer().ExecContext(ctx, fmt.Sprintf("KILL %d", id)); err == nil {
 			cut++
@@ -341,6 +345,69 @@ func TestRedisAwayForAWhile(t *testing.T) {
 		}
 		return struct{}{}, true
 	})
+}
+
+// A broker that lost its tail ends below our offset. The relay fills it again, and pos and prev decide what is new.
+func TestALogThatEndsBelowOurOffset(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sqliteURL(t))
+	p, table := counters()
+	seen := newProgress()
+	w.log.addMany(50, 500)
+	w.start(w.relay().Run)
+	stop := w.start(w.runner(p, seen).Run)
+	seen.wait(t, w.log.last(w.partitions))
+	stop()
+	if _, err := w.db.Writer().ExecContext(t.Context(), "UPDATE projection_offsets SET next_offset = next_offset + 1000"); err != nil {
+		t.Fatal(err)
+	}
+	// The relay has filled the log beyond where it was cut before anybody looks.
+	w.log.addMany(50, 500)
+	other, _ := counters()
+	refilled := newProgress()
+	w.start(w.runner(other, refilled).Run)
+	refilled.wait(t, w.log.last(w.partitions))
+	w.start(w.runner(p, seen).Run)
+	seen.wait(t, w.log.last(w.partitions))
+	w.equal(table)
+}
+
+func TestALogThatBeginsAfterOurOffsetStops(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sqliteURL(t))
+	p, _ := counters()
+	first, second := newProgress(), newProgress()
+	w.log.addMany(50, 500)
+	w.start(w.relay().Run)
+	other, _ := counters()
+	w.start(w.runner(other, first).Run) // tells when the log has it all
+	first.wait(t, w.log.last(w.partitions))
+	client, err := kgo.NewClient(kgo.SeedBrokers(w.brokers...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	var cut kadm.Offsets
+	for part := range int32(w.partitions) {
+		cut.AddOffset(p.Topics[0], part, 10, -1)
+	}
+	if _, err := kadm.NewClient(client).DeleteRecords(t.Context(), cut); err != nil {
+		t.Fatal(err)
+	}
+	r := w.runner(p, second)
+	w.start(r.Run)
+	eventually(t, func() (int, bool) {
+		stopped := 0
+		for _, s := range r.Status() {
+			if strings.Contains(s.Error, "the log begins at 10") {
+				stopped++
+			}
+		}
+		return stopped, stopped == w.partitions
+	})
+	if len(second.at) > 0 {
+		t.Errorf("events were applied over a hole: %v", second.at)
+	}
 }
 
 // The oracle is worth something only if it sees what it is there for.

@@ -216,7 +216,7 @@ func (x *transaction) prepared(ctx context.Context, query string) *sql.Stmt {
 // end prepares what was used for the first time: not before, since the transaction holds the one connection.
 func (x *transaction) end() {
 	for _, q := range x.unseen {
-		s, err := x.t.db.Writer().PrepareContext(context.Background(), q)
+		s, err := x.t.db.Writer().PrepareContext(context.Background(), q) //nolint:sqlclosecheck // kept for the next transaction; sqlTarget.close closes it
 		if err != nil {
 			continue // it works unprepared as well
 		}
@@ -237,7 +237,7 @@ func (x *transaction) exec(ctx context.Context, query string, args ...any) error
 func (x *transaction) update(ctx context.Context, query string, args ...any) (int64, error) {
 	var r sql.Result
 	var err error
-	if s := x.prepared(ctx, query); s != nil {
+	if s := x.prepared(ctx, query); s != nil { //nolint:sqlclosecheck // ends with its transaction
 		r, err = s.ExecContext(ctx, args...)
 	} else {
 		r, err = x.tx.ExecContext(ctx, query, args...)
@@ -249,7 +249,7 @@ func (x *transaction) update(ctx context.Context, query string, args ...any) (in
 }
 
 func (x *transaction) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	if s := x.prepared(ctx, query); s != nil {
+	if s := x.prepared(ctx, query); s != nil { //nolint:sqlclosecheck // ends with its transaction
 		return s.QueryContext(ctx, args...)
 	}
 	return x.tx.QueryContext(ctx, query, args...)

@@ -33,13 +33,7 @@ func EnsureTables(ctx context.Context, db *reads.DB, projections ...Projection) 
 }
 
 func ensureTable(ctx context.Context, db *reads.DB, d *Def, version int) error {
-	probe := "SELECT " + d.ColumnList("") + ", ordering_key FROM " + d.Name(version) + " WHERE 1 = 0"
-	rows, err := db.Writer().QueryContext(ctx, probe)
-	if err == nil {
-		err = rows.Err()
-		rows.Close()
-	}
-	if err == nil {
+	if probe(ctx, db, d, version) == nil {
 		return nil
 	}
 	for _, statement := range d.ddl(db.Dialect(), version) {
@@ -47,9 +41,17 @@ func ensureTable(ctx context.Context, db *reads.DB, d *Def, version int) error {
 			return fmt.Errorf("make table %s: %w", d.Name(version), err)
 		}
 	}
-	rows, err = db.Writer().QueryContext(ctx, probe)
-	if err != nil {
+	if err := probe(ctx, db, d, version); err != nil {
 		return fmt.Errorf("table %s does not have the columns of its projection, which needs a new version: %w", d.Name(version), err)
+	}
+	return nil
+}
+
+// probe asks for the columns that the table must have.
+func probe(ctx context.Context, db *reads.DB, d *Def, version int) error {
+	rows, err := db.Writer().QueryContext(ctx, "SELECT "+d.ColumnList("")+", ordering_key FROM "+d.Name(version)+" WHERE 1 = 0")
+	if err != nil {
+		return err
 	}
 	defer rows.Close()
 	return rows.Err()

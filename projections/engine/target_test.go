@@ -7,6 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/dangdangsalon/salon/domain"
 	"github.com/dangdangsalon/salon/eventstore"
 	"github.com/dangdangsalon/salon/eventstore/wire"
 )
@@ -256,4 +257,72 @@ func claimed(t *testing.T, tg target) owner {
 		t.Fatal(err)
 	}
 	return o
+}
+
+// A view that was made new is whole from the offset at which its log ended then.
+func TestANewViewIsWholeFromTheEndOfItsLog(t *testing.T) {
+	t.Parallel()
+	for name, open := range redises(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, _ := counters()
+			p.Target = Redis
+			l, client := newLog(), open(t)
+			l.addMany(5, 20)
+			tg, d := newRedisTarget(client, p, 10), newDecoder(eventstore.NewCodec(catalog()), p, nil)
+			v := &View{Redis: client, Projection: p, Partitions: func(context.Context, string) (int, error) { return 1, nil }}
+			whole := func() bool {
+				rows, err := v.Read(t.Context(), wire.BookingTopic, "salon-1")
+				if err != nil {
+					t.Fatal(err)
+				}
+				return rows.Whole
+			}
+			if whole() {
+				t.Error("whole before it was there")
+			}
+			records := l.records(0, 1)
+			step := func(from, to int, logEnd int64) {
+				t.Helper()
+				o, err := tg.claim(t.Context(), wire.BookingTopic, 0, logEnd)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := applyTo(t.Context(), o, d, records[from:to]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if step(0, 10, 20); whole() {
+				t.Error("whole at half of the log")
+			}
+			// A later claim, with a longer log, moves nothing: a view that is behind is whole, as of its position.
+			if step(10, 20, 500); !whole() {
+				t.Error("not whole at the end of the log")
+			}
+		})
+	}
+}
+
+func TestAUnitForgetsWhatIsWritten(t *testing.T) {
+	t.Parallel()
+	p, table := counters()
+	u := NewUnit()
+	e := Event{Fact: domain.Fact{Event: added{1}}, Key: "a", Position: 1}
+	u.missing(p.Keys(e), e.Key, nil)
+	if err := u.Fold(p, e); err != nil {
+		t.Fatal(err)
+	}
+	u.key = "b"
+	table.Put(u, counter{Key: "b"}) // written, never read
+	u.settle(10)
+	if n := len(u.changes()); n != 0 {
+		t.Errorf("%d tables would be written again", n)
+	}
+	if n := len(u.rows); n != 1 {
+		t.Errorf("%d rows kept, want the one that was read", n)
+	}
+	u.settle(0)
+	if n := len(u.rows); n != 0 {
+		t.Errorf("%d rows kept over the limit", n)
+	}
 }

@@ -142,8 +142,11 @@ func (w *worker) claim(ctx context.Context) error {
 	if from < start {
 		return &LogStartError{Topic: w.s.topic, Part: w.part, Offset: from, Start: start}
 	}
-	// A broker that lost its tail ends below our offset. The relay produces the rest again: pos and prev decide.
-	from = min(from, end)
+	// A broker that lost its tail ends below our offset. The relay fills it again, and may have begun to: where its end
+	// is now is not where it was cut, so the log is read from its start. What we have is dropped by pos.
+	if from > end {
+		from = start
+	}
 	w.owner = o
 	w.mu.Lock()
 	w.status.Progress, w.status.LogEnd, w.status.Claimed = o.progress(), max(end, w.status.LogEnd), true

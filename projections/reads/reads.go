@@ -113,7 +113,7 @@ func openMySQL(rawURL string) (*DB, error) {
 		}
 		c.Collation = "utf8mb4_bin"
 		c.ClientFoundRows = true
-		c.InterpolateParams = true // one round trip for a statement, not two
+		c.InterpolateParams = true          // one round trip for a statement, not two
 		c.Loc, c.ParseTime = time.UTC, true // goose keeps times in a TIMESTAMP
 		c.Timeout = 5 * time.Second
 		c.ReadTimeout = 30 * time.Second
