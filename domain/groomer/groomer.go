@@ -1,7 +1,19 @@
 // Package groomer decides what may happen in one groomer's book: profile, hours, holds and reservations.
 //
 // A Groomer is a plain value folded from its events by [Evolve]. Nothing here reads a clock, makes an
-// identifier or performs I/O; the caller passes those in, so every test is a table.
+// identifier or performs I/O; the caller passes those in, so every test is a table. The caller's now is
+// max(clock, the last fact's At): a hold that is dead for one decision is dead for all later ones.
+//
+// What a caller relies on: no two live slots overlap, buffers included; a refusal is a [domain.Refusal] and comes
+// without events; a transition repeated by the same actor is a success without events; whoever is neither the
+// customer, the groomer nor an admin is told that the thing is unknown.
+//
+//	requested ──▶ confirmed ──▶ checked_in ──▶ completed*
+//	    │             ├───────▶ no_show*
+//	    ├─────────────┴───────▶ cancelled         until the start
+//	    └──▶ declined, expired                    moving keeps requested and confirmed what they are
+//
+// The starred keep their slot until it has passed; what is declined, expired or cancelled frees it.
 package groomer
 
 import "github.com/dangdangsalon/salon/domain"
