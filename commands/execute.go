@@ -68,11 +68,7 @@ func Execute[S any](ctx context.Context, x *Executor, t Target[S], m Meta, decid
 	}
 	defer unlock()
 	c := execution[S]{Executor: x, target: t, meta: m}
-	r, err := c.run(ctx, decide)
-	if err != nil {
-		return Result[S]{}, err
-	}
-	return r, nil
+	return c.run(ctx, decide)
 }
 
 // execution is one command on its way. The stream is locked in this process.
@@ -91,7 +87,6 @@ func (c *execution[S]) run(ctx context.Context, decide func(S, time.Time) ([]dom
 			return Result[S]{}, err
 		}
 	}
-	recall := c.target.Recall
 	for conflicts := 0; ; {
 		clock := eventstore.Micros(c.now())
 		now := clock
@@ -99,17 +94,8 @@ func (c *execution[S]) run(ctx context.Context, decide func(S, time.Time) ([]dom
 			now = s.At
 		}
 		events, refusal := decide(s.State, now)
-		if refusal != nil && fresh && recall != nil {
-			recalled, found, err := recall(ctx, s.State)
-			if err != nil {
-				return Result[S]{}, err
-			}
-			if recall = nil; found { // decided on, never kept: s stays the fold
-				events, refusal = decide(recalled, now)
-			}
-		}
 		if refusal != nil || len(events) == 0 {
-			// Nothing verifies this answer, so it must rest on the stream as it is now.
+			// No append verifies this answer, so it must rest on the stream as it is now.
 			if !fresh {
 				var err error
 				if s, err = c.readOn(ctx, s); err != nil {
@@ -124,9 +110,18 @@ func (c *execution[S]) run(ctx context.Context, decide func(S, time.Time) ([]dom
 			} else if found {
 				return c.replay(ctx, first, s)
 			}
-			if refusal != nil {
-				return Result[S]{}, refusal
+		}
+		if refusal != nil && c.target.Recall != nil {
+			recalled, found, err := c.target.Recall(ctx, s.State)
+			if err != nil {
+				return Result[S]{}, err
 			}
+			if found { // decided on, never kept: s stays the fold
+				events, refusal = decide(recalled, now)
+			}
+		}
+		if refusal != nil {
+			return Result[S]{}, refusal
 		}
 		r, err := c.append(ctx, s, events, clock)
 		var conflict *eventstore.ConflictError
@@ -139,7 +134,7 @@ func (c *execution[S]) run(ctx context.Context, decide func(S, time.Time) ([]dom
 		if s, err = c.readOn(ctx, s); err != nil {
 			return Result[S]{}, err
 		}
-		fresh, recall = true, c.target.Recall
+		fresh = true
 	}
 }
 

@@ -77,6 +77,18 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
+// newMovableWorld has a clock of its own, which the test moves: the disk's store would refuse it.
+func newMovableWorld(t testing.TB) (w *world, to func(time.Time)) {
+	t.Helper()
+	store := newMemory()
+	w = &world{t: t, store: store}
+	w.restart()
+	return w, func(now time.Time) {
+		store.now = func() time.Time { return now }
+		w.x.now = store.now
+	}
+}
+
 // restart forgets everything that is not on disk.
 func (w *world) restart() {
 	w.t.Helper()
