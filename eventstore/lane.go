@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 )
@@ -58,11 +60,11 @@ const (
 
 var errLaneClosed = fmt.Errorf("%w: closed", ErrUnavailable)
 
-// NewLane starts a lane with its one flusher. Close it.
-func NewLane(commit Commit) *Lane {
+// NewLane starts a lane that has at most so many groups in flight. Close it.
+func NewLane(commit Commit, inFlight int) *Lane {
 	ctx, stop := context.WithCancel(context.Background())
 	l := &Lane{commit: commit, queue: make(chan *ticket, queueLength), stop: stop, done: make(chan struct{}), closed: make(chan struct{})}
-	go l.flush(ctx)
+	go l.flush(ctx, inFlight)
 	return l
 }
 
@@ -73,11 +75,17 @@ func (l *Lane) Close() {
 	l.stop()
 }
 
+// Closed is closed when Close begins.
+func (l *Lane) Closed() <-chan struct{} { return l.closed }
+
 // Append waits for its place in a group and for the commit. A caller who gives up before the group was formed has
 // changed nothing and gets the context's error; afterwards the answer is awaited, since it is on its way.
 func (l *Lane) Append(ctx context.Context, a Append) (Appended, error) {
 	size, err := a.validate()
 	if err != nil {
+		return Appended{}, err
+	}
+	if err := ctx.Err(); err != nil {
 		return Appended{}, err
 	}
 	t := &ticket{append: a, bytes: size, answer: make(chan Result, 1)}
@@ -109,46 +117,93 @@ func (l *Lane) Append(ctx context.Context, a Append) (Appended, error) {
 	return r.Appended, r.Err
 }
 
-// validate refuses what breaks the contract's limits, and tells the size.
+// validate refuses what breaks the contract, and tells the size. A database answers for a whole group at once: whatever
+// it would refuse of one member has to be refused here, or it fails everybody who met that member.
 func (a Append) validate() (int, error) {
-	size := 0
-	for _, e := range a.Events {
-		n := len(e.Data) + len(a.Metadata)
-		if n > MaxEventBytes {
+	size := len(a.Metadata)
+	if len(a.Events) > MaxAppendEvents {
+		return 0, fmt.Errorf("%w: %d events, at most %d", ErrTooLarge, len(a.Events), MaxAppendEvents)
+	}
+	for i, e := range a.Events {
+		if err := checkName("event type", e.Type); err != nil {
+			return 0, err
+		}
+		if e.ID != EventID(a.Command.ID, a.Stream, i) {
+			return 0, fmt.Errorf("%w: event %d of command %s has another's ID", ErrInvalid, i, a.Command.ID)
+		}
+		if n := len(e.Data) + len(a.Metadata); n > MaxEventBytes {
 			return 0, fmt.Errorf("%w: event %s has %d bytes, at most %d", ErrTooLarge, e.Type, n, MaxEventBytes)
 		}
-		size += n
+		size += len(e.Data)
+		if i > 0 {
+			size += len(a.Metadata) // it is stored with each event
+		}
 	}
 	switch {
-	case len(a.Events) > MaxAppendEvents:
-		return 0, fmt.Errorf("%w: %d events, at most %d", ErrTooLarge, len(a.Events), MaxAppendEvents)
 	case size > MaxAppendBytes:
 		return 0, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, size, MaxAppendBytes)
-	case a.Stream == "" || a.Key == "" || a.Command.ID == uuid.Nil || a.Expected < AnyRevision:
-		return 0, errors.New("append without stream, key, command ID or with an impossible expectation")
+	case len(a.Metadata) > MaxEventBytes:
+		return 0, fmt.Errorf("%w: metadata of %d bytes, at most %d", ErrTooLarge, len(a.Metadata), MaxEventBytes)
+	case len(a.Command.RequestHash) > maxHashBytes:
+		return 0, fmt.Errorf("%w: request hash of %d bytes, at most %d", ErrTooLarge, len(a.Command.RequestHash), maxHashBytes)
+	case a.Command.ID == uuid.Nil:
+		return 0, fmt.Errorf("%w: no command ID", ErrInvalid)
+	case a.Expected < AnyRevision:
+		return 0, fmt.Errorf("%w: revision %d cannot be expected", ErrInvalid, a.Expected)
 	}
-	return size, nil
+	if a.Command.Actor != "" {
+		if err := checkName("actor", a.Command.Actor); err != nil {
+			return 0, err
+		}
+	}
+	return size, errors.Join(checkName("stream", a.Stream), checkName("ordering key", a.Key))
 }
 
-func (l *Lane) flush(ctx context.Context) {
+func checkName(what, name string) error {
+	switch {
+	case len(name) > MaxNameBytes:
+		return fmt.Errorf("%w: %s of %d bytes, at most %d", ErrTooLarge, what, len(name), MaxNameBytes)
+	case name == "":
+		return fmt.Errorf("%w: no %s", ErrInvalid, what)
+	case !IsText(name):
+		return fmt.Errorf("%w: %s %q is not text", ErrInvalid, what, name)
+	}
+	return nil
+}
+
+// IsText reports whether every store can hold the string: UTF-8 without NUL.
+func IsText(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
+
+func (l *Lane) flush(ctx context.Context, inFlight int) {
 	defer close(l.done)
+	var commits sync.WaitGroup
+	defer commits.Wait()
+	free := make(chan struct{}, inFlight)
 	var waiting []*ticket // deferred: their stream or command was in the last group already
 	for {
+		free <- struct{}{}
 		group := l.gather(&waiting)
 		if group == nil {
 			return
 		}
-		appends := make([]Append, len(group))
-		for i, t := range group {
-			appends[i] = t.append
-		}
-		results, err := l.commit(ctx, appends)
-		for i, t := range group {
-			if err != nil {
-				t.answer <- Result{Err: err}
-			} else {
-				t.answer <- results[i]
-			}
+		commits.Go(func() {
+			l.answer(ctx, group)
+			<-free
+		})
+	}
+}
+
+func (l *Lane) answer(ctx context.Context, group []*ticket) {
+	appends := make([]Append, len(group))
+	for i, t := range group {
+		appends[i] = t.append
+	}
+	results, err := l.commit(ctx, appends)
+	for i, t := range group {
+		if err != nil {
+			t.answer <- Result{Err: err}
+		} else {
+			t.answer <- results[i]
 		}
 	}
 }

@@ -28,6 +28,10 @@ const (
 	MaxEventBytes   = 256 << 10 // data and metadata of one event
 	MaxAppendEvents = 100
 	MaxAppendBytes  = 900 << 10
+	// MaxNameBytes bounds each name: stream, ordering key, event type, actor. A PostgreSQL index takes no more than
+	// 2,704 bytes an entry, and refuses longer ones by failing the whole group.
+	MaxNameBytes = 512
+	maxHashBytes = 64 // of Command.RequestHash
 	// MaxDecisionAge is how old a decision may be when it reaches the store: a process that froze cannot act on
 	// what was true before. Compared with the store's clock, hence it also bounds the clock error of a node.
 	MaxDecisionAge = 5 * time.Second
@@ -68,7 +72,7 @@ type Metadata struct {
 
 // NewEvent is an event to append.
 type NewEvent struct {
-	ID   uuid.UUID
+	ID   uuid.UUID // EventID of the command, the stream and the event's number in the append: unique since the command is
 	Type string
 	Data []byte
 }
@@ -109,6 +113,12 @@ type Head struct {
 	Incarnation string // of the store: system and timeline; another one means that it was restored
 }
 
+// Migration is one step of a store's schema.
+type Migration struct {
+	Version   int64
+	AppliedAt time.Time // zero while pending
+}
+
 // The errors of a store. Everything else it returns is wrapped context or a bug.
 var (
 	// ErrUnavailable: the store cannot be reached or refused to start the work; nothing was done.
@@ -119,6 +129,9 @@ var (
 	ErrDecisionTooOld = errors.New("decision too old for the store's clock")
 	// ErrTooLarge: the append breaks a limit above. Nothing was done.
 	ErrTooLarge = errors.New("append too large")
+	// ErrInvalid: the append is not one that the contract allows (a name that is empty or not text, an event ID that is
+	// not the command's). Nothing was done. It is the caller's mistake, never a person's.
+	ErrInvalid = errors.New("append invalid")
 )
 
 // ConflictError says that the stream was not at the expected revision. Nothing was done.
@@ -141,19 +154,21 @@ func (e *DuplicateError) Error() string {
 // Store is the contract. Implementations are safe for concurrent use.
 type Store interface {
 	// Append writes all events of one command, or nothing. A command ID accepted before is answered with
-	// DuplicateError, before any check of the revision. Other errors: ConflictError and those above.
+	// DuplicateError, before any check of the revision or of the decision's age. Other errors: ConflictError, those
+	// above, and ctx's own. After any but DuplicateError and ErrOutcomeUnknown nothing was done.
 	Append(ctx context.Context, a Append) (Appended, error)
 	// Command finds an accepted command.
 	Command(ctx context.Context, id uuid.UUID) (c Command, found bool, err error)
-	// ReadStream yields a stream's events ascending from revision from (inclusive) as of the call or later.
-	// It releases everything when the loop ends early. An error is yielded last.
+	// ReadStream yields a stream's events ascending from revision from (inclusive) as of the call or later. A stream
+	// that does not exist is empty. The loop's body may use the store, and holds nothing of it, also when it ends early.
+	// An error is yielded last.
 	ReadStream(ctx context.Context, stream string, from Revision) iter.Seq2[Recorded, error]
 	// ReadAll yields the events with position > after in order, up to the head found on the way.
 	ReadAll(ctx context.Context, after uint64) iter.Seq2[Recorded, error]
 	// Head is the end of the store now.
 	Head(ctx context.Context) (Head, error)
 	// Wait returns nil as soon as an event with position > after exists, else ctx's error. Appends of this process
-	// wake it at once; those of others are found by polling, 10 ms apart.
+	// wake it at once; those of others are found by polling, 10 ms apart. A store that is closed answers ErrUnavailable.
 	Wait(ctx context.Context, after uint64) error
 	// PersonKey finds a person's current wrapped key; an erased or never made one is not found.
 	PersonKey(ctx context.Context, subject string) (keyID string, wrapped []byte, found bool, err error)

@@ -52,14 +52,22 @@ func arguments(group []eventstore.Append) []any {
 	var data [][]byte
 	for i, a := range group {
 		command[i], hash[i], actor[i] = a.Command.ID, notNil(a.Command.RequestHash), a.Command.Actor
-		stream[i], key[i], slice[i] = a.Stream, a.Key, int16(eventstore.Slice(a.Key))                                              //nolint:gosec // below 1,024
-		expected[i], decided[i], metadata[i], events[i] = int64(a.Expected), a.DecidedAt, notNil(a.Metadata), int32(len(a.Events)) //nolint:gosec // at most MaxAppendEvents
+		stream[i], key[i], slice[i] = a.Stream, a.Key, int16(eventstore.Slice(a.Key))                                                        //nolint:gosec // below 1,024
+		expected[i], decided[i], metadata[i], events[i] = int64(a.Expected), storable(a.DecidedAt), notNil(a.Metadata), int32(len(a.Events)) //nolint:gosec // at most MaxAppendEvents
 		for j, e := range a.Events {
 			request, number = append(request, int32(i+1)), append(number, int32(j)) //nolint:gosec // small counts
 			id, eventType, data = append(id, e.ID), append(eventType, e.Type), append(data, notNil(e.Data))
 		}
 	}
 	return []any{command, hash, actor, stream, key, slice, expected, decided, metadata, events, request, number, id, eventType, data, eventstore.MaxDecisionAge}
+}
+
+// storable keeps an absurd time from being refused by the server, which would fail the whole group; it is too old all the same.
+func storable(t time.Time) time.Time {
+	if t.Year() < 1 || t.Year() > 9999 {
+		return time.Unix(0, 0)
+	}
+	return t
 }
 
 // notNil keeps an empty value from becoming NULL.
@@ -117,7 +125,7 @@ func answers(rows pgx.Rows, group []eventstore.Append) (results []eventstore.Res
 func failed(err error) error {
 	var refused *pgconn.PgError
 	switch {
-	case errors.As(err, &refused) && refused.Severity == "ERROR":
+	case errors.As(err, &refused) && refused.SeverityUnlocalized == "ERROR":
 		return unavailable("append", err)
 	case pgconn.SafeToRetry(err):
 		return unavailable("append", err)

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"iter"
+	"math"
 
 	"github.com/jackc/pgx/v5"
 
@@ -16,6 +17,9 @@ const pageSize = 512
 
 // ReadStream implements eventstore.Store.
 func (s *Store) ReadStream(ctx context.Context, stream string, from eventstore.Revision) iter.Seq2[eventstore.Recorded, error] {
+	if !eventstore.IsText(stream) {
+		return func(func(eventstore.Recorded, error) bool) {} // a name that the server would refuse: no stream has it
+	}
 	next := max(from, 0)
 	return pages(func() ([]eventstore.Recorded, error) {
 		return s.page(ctx, "SELECT "+columns+" FROM events WHERE stream = $1 AND revision >= $2 ORDER BY revision LIMIT $3", stream, next, pageSize)
@@ -24,6 +28,7 @@ func (s *Store) ReadStream(ctx context.Context, stream string, from eventstore.R
 
 // ReadAll implements eventstore.Store.
 func (s *Store) ReadAll(ctx context.Context, after uint64) iter.Seq2[eventstore.Recorded, error] {
+	after = min(after, math.MaxInt64)
 	return pages(func() ([]eventstore.Recorded, error) {
 		return s.page(ctx, "SELECT "+columns+" FROM events WHERE position > $1 ORDER BY position LIMIT $2", after, pageSize)
 	}, func(r eventstore.Recorded) { after = r.Position })

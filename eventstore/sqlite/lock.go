@@ -49,4 +49,10 @@ func (l *lock) write() error {
 	return err
 }
 
-func (l *lock) release() error { return l.file.Close() }
+// release may be called again.
+func (l *lock) release() error {
+	if err := l.file.Close(); !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
+}

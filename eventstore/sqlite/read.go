@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"iter"
+	"math"
 	"time"
 
 	"github.com/dangdangsalon/salon/eventstore"
@@ -26,8 +27,9 @@ func (s *Store) ReadStream(ctx context.Context, stream string, from eventstore.R
 
 // ReadAll implements eventstore.Store.
 func (s *Store) ReadAll(ctx context.Context, after uint64) iter.Seq2[eventstore.Recorded, error] {
+	after = min(after, math.MaxInt64)
 	return s.pages(ctx, func() (*sql.Rows, error) {
-		return s.read.QueryContext(ctx, "SELECT "+columns+" FROM events WHERE position > ? ORDER BY position LIMIT ?", int64(after), pageSize) //nolint:gosec // positions stay below 2^63
+		return s.read.QueryContext(ctx, "SELECT "+columns+" FROM events WHERE position > ? ORDER BY position LIMIT ?", int64(after), pageSize) //nolint:gosec // cut above
 	}, func(r eventstore.Recorded) { after = r.Position })
 }
 

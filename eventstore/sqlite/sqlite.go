@@ -78,7 +78,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	s.incarnation = head.Incarnation
 	s.writer.head, s.writer.at = head.Position, head.RecordedAt
 	s.signal.Raise(head.Position)
-	s.lane = eventstore.NewLane(s.writer.commit)
+	s.lane = eventstore.NewLane(s.writer.commit, 1)
 	return s, nil
 }
 
@@ -203,6 +203,8 @@ func (s *Store) Wait(ctx context.Context, after uint64) error {
 		case <-grown:
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-s.lane.Closed():
+			return fmt.Errorf("%w: closed", eventstore.ErrUnavailable)
 		}
 	}
 }

@@ -3,7 +3,7 @@ CREATE TABLE events (
     position    bigint      PRIMARY KEY,
     stream      text        NOT NULL,
     revision    bigint      NOT NULL,
-    id          uuid        NOT NULL UNIQUE,
+    id          uuid        NOT NULL, -- unique by its command, which is: an index of its own would slow every append
     type        text        NOT NULL,
     key         text        NOT NULL,
     slice       smallint    NOT NULL,
@@ -124,7 +124,7 @@ BEGIN
     )
     SELECT c.n::int, c.what,
         CASE c.what WHEN 'duplicate' THEN c.c_revision WHEN 'appended' THEN c.revision + c.events ELSE c.revision END,
-        (CASE WHEN c.what = 'duplicate' THEN c.c_position WHEN c.events > 0 THEN a.base + c.events ELSE c.position END)::bigint,
+        (CASE WHEN c.what = 'duplicate' THEN c.c_position WHEN c.what = 'appended' AND c.events > 0 THEN a.base + c.events ELSE c.position END)::bigint,
         recorded, c.c_hash, c.c_actor, c.c_stream
     FROM checked c LEFT JOIN accepted a ON a.n = c.n;
 END

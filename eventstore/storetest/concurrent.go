@@ -1,0 +1,420 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/dangdangsalon/salon/eventstore"
+)
+
+func concurrentChecks() []check {
+	return []check{
+		{"a follower misses nothing while many write", followed},
+		{"many deciders of one stream lose no update", contended},
+		{"a caller who gives up leaves all or nothing", cancelled},
+		{"reads and waits end with their context", readsCancelled},
+		{"a loop left early gives everything back", leftEarly},
+		{"closing under load keeps what was acknowledged", closedUnderLoad},
+	}
+}
+
+// place is where a writer was told that its event stands.
+type place struct {
+	stream   string
+	revision eventstore.Revision
+}
+
+const lastStream = "last"
+
+// followed lets many write to streams of their own and to shared ones while a follower of each instance reads along.
+func followed(ctx context.Context, k *kit) error {
+	const each = 60
+	var mu sync.Mutex
+	acked := map[place]uint64{}
+	writers, wctx := errgroup.WithContext(ctx)
+	for w := range k.Writers {
+		seed := k.random.Uint64()
+		writers.Go(func() error {
+			random := rand.New(rand.NewPCG(seed, uint64(w))) //nolint:gosec // a test's dice
+			s := k.instance(w)
+			own := eventstore.NoStream
+			for i := range each {
+				data := make([]string, 1+random.IntN(3))
+				a := request(fmt.Sprintf("own-%d", w), own, data...)
+				if i%3 == 2 {
+					a = request(fmt.Sprintf("shared-%d", random.IntN(4)), eventstore.AnyRevision, data...)
+				}
+				done, err := append1(wctx, s, a)
+				if err != nil {
+					return err
+				}
+				if i%3 != 2 {
+					own = done.LastRevision
+				}
+				mu.Lock()
+				for _, r := range recorded(a, done) {
+					acked[place{r.Stream, r.Revision}] = r.Position
+				}
+				mu.Unlock()
+			}
+			return nil
+		})
+	}
+	followers, fctx := errgroup.WithContext(ctx)
+	seen := make([][]eventstore.Recorded, 2*len(k.stores))
+	for i := range seen {
+		followers.Go(func() (err error) {
+			seen[i], err = follow(fctx, k.instance(i))
+			return err
+		})
+	}
+	if err := writers.Wait(); err != nil {
+		return err
+	}
+	end := request(lastStream, eventstore.NoStream, "end")
+	done, err := append1(ctx, k.store(), end)
+	if err != nil {
+		return err
+	}
+	acked[place{lastStream, 0}] = done.Position
+	if err := followers.Wait(); err != nil {
+		return fmt.Errorf("the follower was not told of all: %w", err)
+	}
+	all, err := readAll(ctx, k.store(), 0)
+	if err != nil {
+		return err
+	}
+	if err := k.ordered(all); err != nil {
+		return err
+	}
+	var errs []error
+	for i, s := range append(seen, all) {
+		if err := tally(all, acked, s); err != nil {
+			errs = append(errs, fmt.Errorf("follower %d: %w", i, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// follow reads along until it meets the last event.
+func follow(ctx context.Context, s eventstore.Store) ([]eventstore.Recorded, error) {
+	var seen []eventstore.Recorded
+	after := uint64(0)
+	for {
+		for r, err := range s.ReadAll(ctx, after) {
+			if err != nil {
+				return seen, err
+			}
+			after = r.Position
+			seen = append(seen, r)
+			if r.Stream == lastStream {
+				return seen, nil
+			}
+		}
+		if err := s.Wait(ctx, after); err != nil {
+			return seen, err
+		}
+	}
+}
+
+// tally counts what a follower missed, saw twice or in another order than the store's.
+func tally(all []eventstore.Recorded, acked map[place]uint64, seen []eventstore.Recorded) error {
+	missed, doubled, swapped, wrong := 0, 0, 0, 0
+	at := map[place]uint64{}
+	last := map[string]eventstore.Revision{}
+	for i, r := range seen {
+		p := place{r.Stream, r.Revision}
+		if _, twice := at[p]; twice {
+			doubled++
+		}
+		at[p] = r.Position
+		if i > 0 && r.Position <= seen[i-1].Position {
+			swapped++
+		}
+		if before, ok := last[r.Stream]; ok && r.Revision <= before {
+			swapped++
+		}
+		last[r.Stream] = r.Revision
+	}
+	for _, r := range all {
+		if _, ok := at[place{r.Stream, r.Revision}]; !ok {
+			missed++
+		}
+	}
+	for p, position := range acked {
+		switch got, ok := at[p]; {
+		case !ok:
+			missed++
+		case got != position:
+			wrong++
+		}
+	}
+	if missed+doubled+swapped+wrong > 0 {
+		return fmt.Errorf("of %d events %d missed, %d doubled, %d swapped, %d elsewhere than their writer was told", len(all), missed, doubled, swapped, wrong)
+	}
+	return nil
+}
+
+// ordered holds the whole store to what is true of every store.
+func (k *kit) ordered(all []eventstore.Recorded) error {
+	last := map[string]eventstore.Revision{}
+	for i, r := range all {
+		if k.Dense && r.Position != uint64(i+1) {
+			return fmt.Errorf("event %d stands at position %d", i+1, r.Position)
+		}
+		before, ok := last[r.Stream]
+		if !ok {
+			before = eventstore.NoStream
+		}
+		if r.Revision != before+1 {
+			return fmt.Errorf("revision %d of %s comes after %d", r.Revision, r.Stream, before)
+		}
+		last[r.Stream] = r.Revision
+		if i > 0 && r.RecordedAt.Before(all[i-1].RecordedAt) {
+			return fmt.Errorf("position %d was recorded at %v, the one before at %v", r.Position, r.RecordedAt, all[i-1].RecordedAt)
+		}
+		if r.Hash != eventstore.ContentHash(r) {
+			return fmt.Errorf("the hash of position %d is not that of its content", r.Position)
+		}
+	}
+	return nil
+}
+
+// contended lets every writer add one to what it read, all on one stream, deciding again at each conflict.
+func contended(ctx context.Context, k *kit) error {
+	const each = 12
+	g, gctx := errgroup.WithContext(ctx)
+	for w := range k.Writers {
+		g.Go(func() error {
+			s := k.instance(w)
+			for range each {
+				a := request("counter", 0)
+				for {
+					events, err := readStream(gctx, s, "counter", 0)
+					if err != nil {
+						return err
+					}
+					a.Expected, a.DecidedAt = eventstore.Revision(len(events)-1), time.Now()
+					_, err = s.Append(gctx, fill(a, fmt.Sprint(len(events))))
+					var conflict *eventstore.ConflictError
+					if err == nil {
+						break
+					}
+					if !errors.As(err, &conflict) || conflict.Actual <= a.Expected {
+						return fmt.Errorf("append expecting %d: %w", a.Expected, err)
+					}
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	events, err := readStream(ctx, k.store(), "counter", 0)
+	if err != nil {
+		return err
+	}
+	for i, r := range events {
+		if string(r.Data) != fmt.Sprint(i) {
+			return fmt.Errorf("event %d was decided on %s others", i, r.Data)
+		}
+	}
+	return same("events", each*k.Writers, len(events))
+}
+
+// cancelled gives up at any moment. What the answer said must be so: an error that leaves the outcome open says it.
+func cancelled(ctx context.Context, k *kit) error {
+	const each = 40
+	g, gctx := errgroup.WithContext(ctx)
+	for w := range k.Writers {
+		seed := k.random.Uint64()
+		g.Go(func() error {
+			random := rand.New(rand.NewPCG(seed, uint64(w))) //nolint:gosec // a test's dice
+			s := k.instance(w)
+			for i := range each {
+				a := request(fmt.Sprintf("own-%d", w), eventstore.AnyRevision, "x", "y", "z")
+				patience := time.Duration(random.IntN(3000)) * time.Microsecond
+				if i%8 == 0 {
+					patience = 0 // has given up before it calls
+				}
+				short, cancel := context.WithTimeout(gctx, patience)
+				done, err := s.Append(short, a)
+				cancel()
+				command, found, ferr := s.Command(gctx, a.Command.ID)
+				switch {
+				case ferr != nil:
+					return ferr
+				case err == nil:
+					if derr := same("the command", remembered(a, done), command); derr != nil {
+						return derr
+					}
+				case errors.Is(err, eventstore.ErrOutcomeUnknown):
+				case found:
+					return fmt.Errorf("an append that was said to have done nothing is remembered: %w", err)
+				case !errors.Is(err, context.DeadlineExceeded):
+					return fmt.Errorf("want the context's error, got: %w", err)
+				}
+				if !found {
+					a.DecidedAt = time.Now()
+					if _, err := append1(gctx, s, a); err != nil {
+						return fmt.Errorf("again: %w", err)
+					}
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	all, err := readAll(ctx, k.store(), 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(same("events, each command once and whole", 3*each*k.Writers, len(all)), k.ordered(all))
+}
+
+func readsCancelled(ctx context.Context, k *kit) error {
+	s := k.store()
+	if _, err := append1(ctx, s, request("stream", eventstore.NoStream, "x", "y", "z")); err != nil {
+		return err
+	}
+	over, cancel := context.WithCancel(ctx)
+	waiting := make(chan error, 8)
+	for i := range cap(waiting) {
+		go func() { waiting <- k.instance(i).Wait(over, 3) }()
+	}
+	cancel()
+	var errs []error
+	for range cap(waiting) {
+		if err := <-waiting; !errors.Is(err, context.Canceled) {
+			errs = append(errs, fmt.Errorf("wait: want the context's error, got: %v", err))
+		}
+	}
+	if _, err := readAll(over, s, 0); !errors.Is(err, context.Canceled) {
+		errs = append(errs, fmt.Errorf("read all: want the context's error, got: %v", err))
+	}
+	if _, err := readStream(over, s, "stream", 0); !errors.Is(err, context.Canceled) {
+		errs = append(errs, fmt.Errorf("read a stream: want the context's error, got: %v", err))
+	}
+	if _, err := s.Append(over, request("stream", 2, "x")); !errors.Is(err, context.Canceled) {
+		errs = append(errs, fmt.Errorf("append: want the context's error, got: %v", err))
+	}
+	return errors.Join(errs...)
+}
+
+// leftEarly would run out of connections, memory or locks if a loop that ends early kept something.
+func leftEarly(ctx context.Context, k *kit) error {
+	s := k.store()
+	for i := range 12 {
+		if _, err := append1(ctx, s, request("stream", eventstore.Revision(100*i-1), make([]string, 100)...)); err != nil {
+			return err
+		}
+	}
+	for range 200 {
+		for _, err := range s.ReadAll(ctx, 0) {
+			if err != nil {
+				return err
+			}
+			break
+		}
+		for _, err := range s.ReadStream(ctx, "stream", 0) {
+			if err != nil {
+				return err
+			}
+			break
+		}
+	}
+	// A loop's body may use the store, and loops may stand in each other.
+	var nest func(depth int) error
+	nest = func(depth int) error {
+		for r, err := range s.ReadAll(ctx, 0) {
+			if err != nil {
+				return err
+			}
+			if depth > 0 {
+				return nest(depth - 1)
+			}
+			_, err = append1(ctx, s, request("inside", eventstore.AnyRevision, fmt.Sprint(r.Position)))
+			return err
+		}
+		return errors.New("nothing to read")
+	}
+	return nest(64)
+}
+
+func closedUnderLoad(ctx context.Context, k *kit) error {
+	s := k.store()
+	closer, ok := s.(io.Closer)
+	if !ok {
+		return errors.New("the store cannot be closed")
+	}
+	var mu sync.Mutex
+	var acked []eventstore.Append
+	begun := make(chan struct{})
+	var once sync.Once
+	g, gctx := errgroup.WithContext(ctx)
+	for w := range 2 * k.Writers {
+		g.Go(func() error {
+			for i := 0; ; i++ {
+				a := request(fmt.Sprintf("own-%d", w), eventstore.AnyRevision, "x", "y")
+				_, err := s.Append(gctx, a)
+				switch {
+				case err == nil:
+					mu.Lock()
+					acked = append(acked, a)
+					mu.Unlock()
+					if i == 5 {
+						once.Do(func() { close(begun) })
+					}
+				case errors.Is(err, eventstore.ErrUnavailable):
+					return nil
+				default:
+					return fmt.Errorf("append while the store closes: %w", err)
+				}
+			}
+		})
+	}
+	g.Go(func() error {
+		if err := s.Wait(gctx, 1<<62); !errors.Is(err, eventstore.ErrUnavailable) {
+			return fmt.Errorf("wait while the store closes: want ErrUnavailable, got: %w", err)
+		}
+		return nil
+	})
+	select {
+	case <-begun:
+	case <-gctx.Done():
+		return errors.Join(g.Wait(), ctx.Err())
+	}
+	if err := closer.Close(); err != nil {
+		return err
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if _, err := readAll(ctx, s, 0); err == nil {
+		return errors.New("a closed store was read")
+	}
+	s = k.Reopen(k.t, s)
+	for _, a := range acked {
+		if _, found, err := s.Command(ctx, a.Command.ID); err != nil || !found {
+			return fmt.Errorf("an acknowledged command: found %t, %v", found, err)
+		}
+	}
+	all, err := readAll(ctx, s, 0)
+	if err != nil {
+		return err
+	}
+	if len(all) < 2*len(acked) || len(all)%2 != 0 {
+		return fmt.Errorf("%d events of %d acknowledged appends of 2", len(all), len(acked))
+	}
+	return k.ordered(all)
+}
