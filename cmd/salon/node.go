@@ -89,10 +89,12 @@ type node struct {
 // database and Redis may come and go at any time.
 func (n *node) run(ctx context.Context, roles []role) (err error) {
 	has := func(r role) bool { return slices.Contains(roles, r) }
-	if n.store, err = n.openStore(ctx, n.servers.Events); err != nil {
-		return err
+	if has(roleCommands) || has(roleReadAPI) || has(roleRelay) { // a projector alone lives without
+		if n.store, err = n.openStore(ctx, n.servers.Events); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, n.store.Close()) }()
 	}
-	defer func() { err = errors.Join(err, n.store.Close()) }()
 	if has(roleReadAPI) || has(roleProjector) {
 		if err := n.openReads(ctx); err != nil {
 			return err

@@ -34,15 +34,17 @@ const embeddedPartitions = 4
 // Run starts everything over the data folder, and takes it down in the order that loses no time at the next start:
 // HTTP, relay and projectors, then broker and cache, then the databases.
 func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
+	// The folder before the port: who calls twice is to hear of the folder's owner, not of a busy port.
+	folder, err := embedded.Open(c.Data)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, folder.Close()) }()
 	listener, err := listen(c.Listen)
 	if err != nil {
 		return err
 	}
-	folder, err := embedded.Open(c.Data)
-	if err != nil {
-		return errors.Join(err, listener.Close())
-	}
-	defer func() { err = errors.Join(err, folder.Close()) }()
+	defer listener.Close() // of a start that comes to nothing; the server closes it otherwise
 	tel, err := telemetryOf(ctx, c.Observability, slog.LevelWarn, t.err)
 	if err != nil {
 		return usage(err)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -125,11 +126,28 @@ func check(flag, value string, schemes ...string) error {
 			return fmt.Errorf("%s names nothing after %s:", flag, scheme)
 		}
 		if scheme != "sqlite" {
-			if u, err := url.Parse(value); err != nil || u.Host == "" {
+			u, err := url.Parse(value)
+			if err != nil || u.Host == "" {
 				return fmt.Errorf("%s is not a valid %s URL", flag, scheme)
 			}
+			return checkPath(flag, scheme, strings.Trim(u.Path, "/"))
 		}
 		return nil
 	}
 	return fmt.Errorf("%s starts with none of %s:", flag, strings.Join(schemes, ":, "))
+}
+
+// checkPath is about what a server would be asked for only later, when it is no more the call that looks wrong.
+func checkPath(flag, scheme, path string) error {
+	switch scheme {
+	case "mysql":
+		if path == "" {
+			return fmt.Errorf("%s names no database: mysql://USER:PASSWORD@HOST:PORT/DB", flag)
+		}
+	case "redis", "rediss":
+		if _, err := strconv.ParseUint(path, 10, 31); path != "" && err != nil {
+			return fmt.Errorf("%s: a Redis database is a number: redis://HOST:PORT/0", flag)
+		}
+	}
+	return nil
 }
