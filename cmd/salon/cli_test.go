@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -24,8 +25,10 @@ type called struct {
 
 func call(t *testing.T, args ...string) called {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // a call that should fail may wait for ever instead
+	defer cancel()
 	var out, errs bytes.Buffer
-	code := run(t.Context(), args, &out, &errs)
+	code := run(ctx, args, &out, &errs)
 	return called{code, out.String(), errs.String()}
 }
 
@@ -141,7 +144,7 @@ func TestAFailureIsOneLineThatSaysWhatToDo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer taken.Close()
+	t.Cleanup(func() { taken.Close() })
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -77,6 +78,35 @@ func Start(t testing.TB, env []string, args ...string) *Process {
 
 // Output is what the process has printed so far.
 func (p *Process) Output() string { return p.output.String() }
+
+// Await waits until the process has printed the text.
+func (p *Process) Await(t testing.TB, text string) {
+	t.Helper()
+	limit := time.After(time.Minute)
+	for tick := time.NewTicker(5 * time.Millisecond); ; {
+		if strings.Contains(p.output.String(), text) {
+			tick.Stop()
+			return
+		}
+		select {
+		case <-p.done:
+			t.Fatalf("salon %v ended (%v) before it printed %q:\n%s", p.Args, p.err, text, p.output.tail(4000))
+		case <-limit:
+			t.Fatalf("salon %v did not print %q:\n%s", p.Args, text, p.output.tail(4000))
+		case <-tick.C:
+		}
+	}
+}
+
+// Ended tells whether the process runs no more.
+func (p *Process) Ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
 
 // PID is the process's ID.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
