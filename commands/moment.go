@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/dangdangsalon/salon/domain/schedule"
 )
 
 // Moment is an RFC 3339 time, or a date that stands for the whole day in the groomer's zone.
@@ -72,11 +74,11 @@ func (m Moment) at(zone *time.Location, days int) time.Time {
 	if m.date == "" {
 		return m.time
 	}
-	d, err := time.Parse(time.DateOnly, m.date)
+	d, err := schedule.ParseDate(m.date)
 	if err != nil {
 		panic("commands: a date that was checked: " + err.Error())
 	}
-	return time.Date(d.Year(), d.Month(), d.Day()+days, 0, 0, 0, 0, zone).UTC()
+	return d.AddDays(days).Start(zone).UTC()
 }
 
 // DayOf is the moment of a whole day, TimeOf that of an instant.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dangdangsalon/salon/internal/problem"
+	"github.com/dangdangsalon/salon/projections/calendar"
 )
 
 // Paging is what every list accepts; embed it in an operation's input.
@@ -105,8 +106,8 @@ func instant(location, s string, zone *time.Location, days int) (time.Time, erro
 		return time.Time{}, nil
 	}
 	t, err := time.Parse(time.RFC3339, s)
-	if d, derr := time.ParseInLocation(time.DateOnly, s, zone); derr == nil {
-		t, err = time.Date(d.Year(), d.Month(), d.Day()+days, 0, 0, 0, 0, zone), nil
+	if isDate(s) {
+		t, err = calendar.DayStart(s, days, zone)
 	}
 	if err != nil || t.Before(earliest) || t.After(latest) {
 		return t, problem.Invalid(location, "is neither a date nor an RFC 3339 time between 1970 and 9998")

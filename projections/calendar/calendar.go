@@ -190,3 +190,13 @@ func move(u *engine.Unit, e engine.Event, to groomer.Rescheduled) error {
 }
 
 func minutes(n int) time.Duration { return time.Duration(n) * time.Minute }
+
+// DayStart is the first instant, in the zone, of the day n days after a date ("2026-11-24"): midnight, except where
+// clocks jump over it.
+func DayStart(date string, n int, zone *time.Location) (time.Time, error) {
+	d, err := schedule.ParseDate(date)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return d.AddDays(n).Start(zone), nil
+}
