@@ -116,6 +116,7 @@ type Head struct {
 // Migration is one step of a store's schema.
 type Migration struct {
 	Version   int64
+	Name      string
 	AppliedAt time.Time // zero while pending
 }
 

@@ -146,6 +146,18 @@ func steps(ctx context.Context, s config.Servers) ([]step, error) {
 		}
 		out = append(out, st)
 	}
+	of := postgres.Migrations
+	url, embedded := strings.CutPrefix(s.Events, "sqlite:")
+	if embedded {
+		of = sqlite.Migrations
+	}
+	events, err := of(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range events {
+		add("events", m.Version, m.AppliedAt)
+	}
 	db, err := reads.Open(ctx, s.Reads)
 	if err != nil {
 		return nil, err

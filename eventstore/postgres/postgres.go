@@ -24,6 +24,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
 
 	"github.com/dangdangsalon/salon/eventstore"
 )
@@ -144,7 +145,12 @@ func provider(url string) (*goose.Provider, func() error, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	p, err := goose.NewProvider(goose.DialectPostgres, db, steps, goose.WithTableName("events_migrations"))
+	// Without a lock two processes that start together both make the tables, and one of them fails.
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 60), lock.WithUnlockTimeout(1, 60)) // seconds between tries, tries
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := goose.NewProvider(goose.DialectPostgres, db, steps, goose.WithTableName("events_migrations"), goose.WithSessionLocker(locker))
 	if err != nil {
 		return nil, nil, errors.Join(err, db.Close())
 	}
@@ -159,9 +165,26 @@ func Migrate(ctx context.Context, url string) error {
 	}
 	_, err = p.Up(ctx)
 	if err = errors.Join(err, done()); err != nil {
-		return fmt.Errorf("migrate the event store: %w", err)
+		return unavailable("migrate the event store", err)
 	}
 	return nil
+}
+
+// Migrations lists the steps of this release and when the database got each.
+func Migrations(ctx context.Context, url string) ([]eventstore.Migration, error) {
+	p, done, err := provider(url)
+	if err != nil {
+		return nil, err
+	}
+	status, err := p.Status(ctx)
+	if err = errors.Join(err, done()); err != nil {
+		return nil, unavailable("list the event store's migrations", err)
+	}
+	out := make([]eventstore.Migration, len(status))
+	for i, s := range status {
+		out[i] = eventstore.Migration{Version: s.Source.Version, Name: s.Source.Path, AppliedAt: s.AppliedAt}
+	}
+	return out, nil
 }
 
 // lastMigration is the newest step of this release; a test compares it with the folder.

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"runtime"
 	"time"
 
@@ -152,6 +153,30 @@ func Migrate(ctx context.Context, path string) error {
 		return fmt.Errorf("migrate %s: %w", path, err)
 	}
 	return nil
+}
+
+// Migrations lists the steps of this release and when a file got each. It asks nobody's leave: the owner may be at work.
+func Migrations(ctx context.Context, path string) ([]eventstore.Migration, error) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		path = ":memory:" // asking must not make the file
+	}
+	db, err := connect(path, 1)
+	if err != nil {
+		return nil, err
+	}
+	var status []*goose.MigrationStatus
+	p, err := provider(db)
+	if err == nil {
+		status, err = p.Status(ctx)
+	}
+	if err = errors.Join(err, db.Close()); err != nil {
+		return nil, fmt.Errorf("migrations of %s: %w", path, err)
+	}
+	out := make([]eventstore.Migration, len(status))
+	for i, s := range status {
+		out[i] = eventstore.Migration{Version: s.Source.Version, Name: s.Source.Path, AppliedAt: s.AppliedAt}
+	}
+	return out, nil
 }
 
 // Append implements eventstore.Store.
