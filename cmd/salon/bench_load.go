@@ -18,7 +18,7 @@ import (
 )
 
 // callers is how many customers act at once, each in a salon of its own.
-const callers = 64
+const callers = 256
 
 // mark is where an accepted command stands in the log.
 type mark struct {
@@ -242,12 +242,13 @@ type load struct {
 
 // tally is what a load did.
 type tally struct {
-	lasted time.Duration
+	within int             // commands answered within the load's time; the rest ended stories that had begun
+	lasts  time.Duration   // the load's time
 	took   []time.Duration // of each command
 	read   []time.Duration // from a command's answer to the answer of a read with its token
 }
 
-func (t tally) rate() float64 { return float64(len(t.took)) / t.lasted.Seconds() }
+func (t tally) rate() float64 { return float64(t.within) / t.lasts.Seconds() }
 
 // run plays for a while. The first refused command ends it: nothing in the script is refused by a healthy system.
 func (l *load) run(ctx context.Context, lasts time.Duration) (tally, error) {
@@ -258,8 +259,9 @@ func (l *load) run(ctx context.Context, lasts time.Duration) (tally, error) {
 		group.Go(func() error { return l.play(ctx, i, began, lasts, &each[i]) })
 	}
 	err := group.Wait()
-	all := tally{lasted: time.Since(began)}
+	all := tally{lasts: lasts}
 	for _, t := range each {
+		all.within += t.within
 		all.took, all.read = append(all.took, t.took...), append(all.read, t.read...)
 	}
 	return all, err
@@ -288,6 +290,9 @@ func (l *load) play(ctx context.Context, caller int, began time.Time, lasts time
 			}
 			answered := time.Now()
 			t.took = append(t.took, answered.Sub(sent))
+			if answered.Sub(began) <= lasts {
+				t.within++
+			}
 			p.visible.accepted(m, answered)
 			if n++; l.readEvery > 0 && n%l.readEvery == 0 && reservation != "" {
 				reader.seen = token.Token{Incarnation: p.incarnation, Entries: []token.Entry{{Topic: m.topic, Key: m.key, Position: m.pos}}}.String()

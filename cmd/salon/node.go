@@ -110,9 +110,10 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 		group.Go(func() error { return n.superviseRelay(ctx) })
 	}
 	if has(roleProjector) {
+		shared := &engine.Shared{}
 		for _, p := range allProjections() {
 			r := &engine.Runner{
-				Projection: p, Brokers: n.servers.Brokers(), DB: n.reads, Redis: n.redis, Codec: codec(), Log: n.tel.Log,
+				Projection: p, Shared: shared, Brokers: n.servers.Brokers(), DB: n.reads, Redis: n.redis, Codec: codec(), Log: n.tel.Log,
 				Alone: n.alone, TopicPrefix: n.servers.Topics.TopicPrefix, Applied: n.applied,
 			}
 			n.runners = append(n.runners, r)
