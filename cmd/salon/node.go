@@ -114,7 +114,7 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 		for _, p := range allProjections() {
 			r := &engine.Runner{
 				Projection: p, Shared: shared, Brokers: n.servers.Brokers(), DB: n.reads, Redis: n.redis, Codec: codec(), Log: n.tel.Log,
-				Alone: n.alone, TopicPrefix: n.servers.Topics.TopicPrefix, Applied: n.applied,
+				Alone: n.alone, TopicPrefix: n.servers.Topics.TopicPrefix, Applied: n.applied, Tracer: n.tel.Tracer,
 			}
 			n.runners = append(n.runners, r)
 			group.Go(func() error { return r.Run(ctx) })

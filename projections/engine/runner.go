@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/dangdangsalon/salon/eventstore"
 	"github.com/dangdangsalon/salon/projections/reads"
@@ -58,6 +59,8 @@ type Runner struct {
 	FencedWait time.Duration
 	// KafkaOptions are added to the client's (TLS, SASL).
 	KafkaOptions []kgo.Opt
+	// Tracer shows batches in the traces of the requests that caused their events. Defaults to none.
+	Tracer trace.Tracer
 	// Applied, when set, is called after each batch that was committed. It must return quickly.
 	Applied func(Applied)
 
@@ -180,6 +183,9 @@ func (r *Runner) handle(d *decoder, m *message.Message) error {
 	}
 	if b.err != nil {
 		return b.err
+	}
+	if r.Tracer != nil {
+		r.traceBatch(b, began, time.Now())
 	}
 	if r.Applied != nil {
 		at := b.owner.progress()
