@@ -18,7 +18,7 @@ import (
 
 type benchCmd struct {
 	Name    string        `arg:"" help:"e2e: the whole way, from a command to the rows." enum:"e2e"`
-	Seconds time.Duration `help:"How long each load lasts." default:"10s"`
+	Each    time.Duration `help:"How long each load lasts." default:"10s"`
 	JSON    bool          `name:"json" help:"Print one JSON object."`
 	Profile string        `help:"Write a CPU profile of the loads, for go tool pprof." type:"path" placeholder:"FILE"`
 
@@ -59,7 +59,7 @@ func (c *benchCmd) Run(ctx context.Context, t *terminal) error {
 		return usage(err)
 	}
 	r := &report{Bench: c.Name, Machine: machine(), Commit: commit}
-	bench := &e2e{report: r, each: c.Seconds, log: t.err}
+	bench := &e2e{report: r, each: c.Each, log: t.err}
 	if c.Profile != "" {
 		f, err := os.Create(c.Profile)
 		if err != nil {

@@ -108,7 +108,7 @@ func (b *e2e) onNode(ctx context.Context, n *node, dir string, work func(context
 	if err != nil {
 		return err
 	}
-	if n.listener, err = listen("127.0.0.1:0"); err != nil {
+	if n.listener, err = listen(ctx, "127.0.0.1:0"); err != nil {
 		return err
 	}
 	n.tel, n.verifier, n.master = tel, key.Verifier(), make([]byte, 32)
@@ -284,7 +284,7 @@ type upProcess struct {
 }
 
 func startUp(ctx context.Context, self, dir string, more ...string) (*upProcess, error) {
-	l, err := listen("127.0.0.1:0")
+	l, err := listen(ctx, "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}

@@ -66,7 +66,7 @@ func (n *node) ready(ctx context.Context) error {
 
 // serveMetrics serves /metrics on an address of its own.
 func (n *node) serveMetrics(ctx context.Context) error {
-	l, err := net.Listen("tcp", n.http.MetricsListen)
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", n.http.MetricsListen)
 	if err != nil {
 		return fmt.Errorf("%w: choose another address with --metrics-listen", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"slices"
 	"strings"
@@ -169,23 +170,37 @@ func (n *node) openReads(ctx context.Context) error {
 	}
 	// A view that is away must cost a read little: the tables behind it answer then.
 	options.DialTimeout, options.ReadTimeout, options.MaxRetries = time.Second, 2*time.Second, 1
+	redis.SetLogger(redisLog{n.tel.Log}) // by itself it prints to the terminal
 	n.redis = redis.NewClient(options)
 	n.tel.Metrics.Pool("reads", n.reads.Stats)
+	n.tel.Metrics.Pool("redis", func() (open, inUse int, waited int64) {
+		s := n.redis.PoolStats()
+		return int(s.TotalConns), int(s.TotalConns - s.IdleConns), int64(s.WaitCount)
+	})
 	return nil
 }
 
+// redisLog is where go-redis says that a connection broke: a detail, since whoever used it says so too.
+type redisLog struct{ log *slog.Logger }
+
+func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
+	l.log.DebugContext(ctx, "redis client", "message", fmt.Sprintf(format, v...))
+}
+
 // superviseRelay starts the relay again whenever a run ends: each start reads where the log stands. A store that was
-// restored behind the log is the one thing that no new start can mend.
+// restored behind the log is the one thing that no new start can mend: then nothing is relayed until somebody acts.
 func (n *node) superviseRelay(ctx context.Context) error {
 	for failures := 0; ; failures++ {
 		began := time.Now()
 		err := n.relay.Run(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // asked to stop; what the end broke does not matter
 		}
 		var restored *relay.RestoredError
 		if errors.As(err, &restored) {
-			return err
+			n.tel.Log.ErrorContext(ctx, "relay stopped for good", "error", err)
+			<-ctx.Done() // writes and reads go on meanwhile
+			return nil
 		}
 		if time.Since(began) > time.Minute {
 			failures = 0

@@ -52,7 +52,7 @@ func (c *serveCmd) Run(ctx context.Context, t *terminal) error {
 		if n.verifier, err = verifier(ctx, c.Secrets); err != nil {
 			return err
 		}
-		if n.listener, err = listen(c.Listen); err != nil {
+		if n.listener, err = listen(ctx, c.Listen); err != nil {
 			return err
 		}
 	}
@@ -73,8 +73,8 @@ func verifier(ctx context.Context, s config.Secrets) (*auth.Verifier, error) {
 	return key.Verifier(), nil
 }
 
-func listen(address string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("%w: choose another address with --listen", err)
 	}

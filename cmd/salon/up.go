@@ -40,7 +40,7 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, folder.Close()) }()
-	listener, err := listen(c.Listen)
+	listener, err := listen(ctx, c.Listen)
 	if err != nil {
 		return err
 	}
@@ -109,8 +109,8 @@ func (c *upCmd) demo(ctx context.Context, out io.Writer, url string, mint minter
 	if err == nil {
 		err = printTokens(ctx, url, mint, out)
 	}
-	if err != nil && ctx.Err() != nil {
-		return nil
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // stopped in the middle of the demo
 	}
 	return err
 }

@@ -123,7 +123,7 @@ func check(flag, value string, schemes ...string) error {
 			continue
 		}
 		if rest == "" {
-			return fmt.Errorf("%s names nothing after %s:", flag, scheme)
+			return fmt.Errorf("%s is %s: and names nothing", flag, scheme)
 		}
 		if scheme != "sqlite" {
 			u, err := url.Parse(value)
@@ -134,7 +134,7 @@ func check(flag, value string, schemes ...string) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("%s starts with none of %s:", flag, strings.Join(schemes, ":, "))
+	return fmt.Errorf("%s has to start with %s", flag, strings.Join(schemes, ":, ")+":")
 }
 
 // checkPath is about what a server would be asked for only later, when it is no more the call that looks wrong.
