@@ -13,9 +13,12 @@ import (
 
 const columns = "position, stream, revision, id, type, key, recorded_at, metadata, data, hash"
 
-// pageSize bounds how long one read holds its connection and its view of the file: a long one would keep the
-// write-ahead log from being folded back.
-const pageSize = 512
+// A page ends after so many events, or so many bytes: that bounds its memory, and how long one read holds its connection
+// and its view of the file. A long one would keep the write-ahead log from being folded back.
+const (
+	pageSize  = 512
+	pageBytes = 4 << 20
+)
 
 // ReadStream implements eventstore.Store.
 func (s *Store) ReadStream(ctx context.Context, stream string, from eventstore.Revision) iter.Seq2[eventstore.Recorded, error] {
@@ -38,7 +41,7 @@ func (s *Store) ReadAll(ctx context.Context, after uint64) iter.Seq2[eventstore.
 func (s *Store) pages(ctx context.Context, query func() (*sql.Rows, error), passed func(eventstore.Recorded)) iter.Seq2[eventstore.Recorded, error] {
 	return func(yield func(eventstore.Recorded, error) bool) {
 		for {
-			page, err := readPage(query)
+			page, more, err := readPage(query)
 			if err != nil {
 				if ctx.Err() != nil {
 					err = ctx.Err()
@@ -54,34 +57,36 @@ func (s *Store) pages(ctx context.Context, query func() (*sql.Rows, error), pass
 				}
 				passed(r)
 			}
-			if len(page) < pageSize {
+			if !more {
 				return
 			}
 		}
 	}
 }
 
-func readPage(query func() (*sql.Rows, error)) ([]eventstore.Recorded, error) {
+// readPage reads one page. more is false when the end was found.
+func readPage(query func() (*sql.Rows, error)) (page []eventstore.Recorded, more bool, err error) {
 	rows, err := query()
 	if err != nil {
-		return nil, fmt.Errorf("read events: %w", err)
+		return nil, false, fmt.Errorf("read events: %w", err)
 	}
 	defer rows.Close()
-	var page []eventstore.Recorded
-	for rows.Next() {
+	size := 0
+	for size < pageBytes && rows.Next() {
 		var r eventstore.Recorded
 		var id, hash []byte
 		var at int64
 		if err := rows.Scan(&r.Position, &r.Stream, &r.Revision, &id, &r.Type, &r.Key, &at, &r.Metadata, &r.Data, &hash); err != nil {
-			return nil, fmt.Errorf("read events: %w", err)
+			return nil, false, fmt.Errorf("read events: %w", err)
 		}
 		copy(r.ID[:], id)
 		copy(r.Hash[:], hash)
 		r.RecordedAt = time.UnixMicro(at).UTC()
+		size += len(r.Metadata) + len(r.Data)
 		page = append(page, r)
 	}
 	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read events: %w", err)
+		return nil, false, fmt.Errorf("read events: %w", err)
 	}
-	return page, nil
+	return page, size >= pageBytes || len(page) == pageSize, nil
 }

@@ -198,7 +198,7 @@ func findCommand(row *sql.Row, id uuid.UUID) (eventstore.Command, bool, error) {
 		return c, false, nil
 	}
 	if err != nil {
-		return c, false, fmt.Errorf("find command: %w", err)
+		return c, false, fmt.Errorf("%w: find command: %w", eventstore.ErrUnavailable, err)
 	}
 	return c, true, nil
 }
