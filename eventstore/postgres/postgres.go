@@ -116,6 +116,9 @@ func connect(ctx context.Context, url string, connections int32, settings map[st
 		"statement_timeout":                   "5s",
 		"idle_in_transaction_session_timeout": "5s",
 		"synchronous_commit":                  "on",
+		// What the server, the database or the role has set must not change what append_events is: under another level
+		// its check would see what was true before it got the head row.
+		"default_transaction_isolation": "read committed",
 	})
 	maps.Copy(c.ConnConfig.RuntimeParams, settings)
 	c.BeforeConnect = neverCancel
@@ -218,7 +221,8 @@ const lastMigration = 1
 // checkSchema asks by the read pool: goose would need a connection of its own at every start.
 func (s *Store) checkSchema(ctx context.Context) error {
 	var at int64
-	err := s.read.QueryRow(ctx, "SELECT coalesce(max(version_id), 0) FROM events_migrations WHERE is_applied").Scan(&at)
+	var encoding string
+	err := s.read.QueryRow(ctx, "SELECT coalesce(max(version_id), 0), current_setting('server_encoding') FROM events_migrations WHERE is_applied").Scan(&at, &encoding)
 	var refused *pgconn.PgError
 	switch {
 	case errors.As(err, &refused) && refused.Code == "42P01": // undefined_table
@@ -227,6 +231,9 @@ func (s *Store) checkSchema(ctx context.Context) error {
 		return unavailable("connect", err)
 	case at < lastMigration:
 		return ErrNotMigrated
+	case encoding != "UTF8":
+		// Names and hashes are of UTF-8; what another encoding cannot hold would fail a whole group.
+		return fmt.Errorf("the event store's database has encoding %s: create it with ENCODING 'UTF8'", encoding)
 	}
 	return nil
 }

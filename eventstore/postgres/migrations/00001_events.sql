@@ -102,11 +102,11 @@ BEGIN
         SELECT a.base + e.number + 1, a.stream, a.revision + e.number + 1, e.id, e.type, a.key, a.slice, recorded, a.metadata, e.data,
             sha256(
                 int4send(octet_length(a.stream)) || convert_to(a.stream, 'UTF8')
-                || '\x00000008'::bytea || int8send(a.revision + e.number + 1)
-                || '\x00000010'::bytea || uuid_send(e.id)
+                || int4send(8) || int8send(a.revision + e.number + 1)
+                || int4send(16) || uuid_send(e.id)
                 || int4send(octet_length(e.type)) || convert_to(e.type, 'UTF8')
                 || int4send(octet_length(a.key)) || convert_to(a.key, 'UTF8')
-                || '\x00000008'::bytea || micros
+                || int4send(8) || micros
                 || int4send(octet_length(a.metadata)) || a.metadata
                 || int4send(octet_length(e.data)) || e.data
             )
