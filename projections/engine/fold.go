@@ -51,9 +51,18 @@ func (u *Unit) Replay(p Projection, events ...Event) error {
 // Rows lists the rows of a table that the unit holds, in no particular order.
 func (t *Table[R]) Rows(u *Unit) []R {
 	var out []R
+	for _, row := range u.Rows(&t.d) {
+		out = append(out, *row.(*R))
+	}
+	return out
+}
+
+// Rows lists the rows of any table that the unit holds, as pointers to its row type, in no particular order.
+func (u *Unit) Rows(d *Def) []any {
+	var out []any
 	for id, s := range u.rows {
-		if id.table == &t.d && s.row != nil {
-			out = append(out, *s.row.(*R))
+		if id.table == d && s.row != nil {
+			out = append(out, s.row)
 		}
 	}
 	return out

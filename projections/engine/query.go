@@ -12,23 +12,35 @@ import (
 
 // Query selects rows of a table's version: tail is what follows the FROM clause ("WHERE customer_id = ? LIMIT 20").
 func Query[R any](ctx context.Context, q reads.Queryer, t *Table[R], version int, tail string, args ...any) ([]R, error) {
-	rows, err := q.QueryContext(ctx, "SELECT "+t.d.ColumnList("")+" FROM "+t.d.Name(version)+" "+tail, args...)
+	var out []R
+	err := t.d.query(ctx, q, version, tail, args, func(row any) { out = append(out, *row.(*R)) })
+	return out, err
+}
+
+// QueryAll selects all rows of a table's version, as pointers to its row type: for those who compare whole tables,
+// whatever is in them.
+func QueryAll(ctx context.Context, q reads.Queryer, d *Def, version int) (rows []any, err error) {
+	err = d.query(ctx, q, version, "", nil, func(row any) { rows = append(rows, row) })
+	return rows, err
+}
+
+func (d *Def) query(ctx context.Context, q reads.Queryer, version int, tail string, args []any, each func(row any)) error {
+	rows, err := q.QueryContext(ctx, "SELECT "+d.ColumnList("")+" FROM "+d.Name(version)+" "+tail, args...)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", t.d.Name(version), err)
+		return fmt.Errorf("read %s: %w", d.Name(version), err)
 	}
 	defer rows.Close()
-	var out []R
 	for rows.Next() {
-		row, err := Scan(t, rows.Scan)
+		row, err := d.scan(rows.Scan)
 		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", t.d.Name(version), err)
+			return fmt.Errorf("read %s: %w", d.Name(version), err)
 		}
-		out = append(out, row)
+		each(row)
 	}
 	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read %s: %w", t.d.Name(version), err)
+		return fmt.Errorf("read %s: %w", d.Name(version), err)
 	}
-	return out, nil
+	return nil
 }
 
 // Progress is how far one partition of a projection is, and whose it is. Rows and progress are written together: the

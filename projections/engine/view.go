@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strconv"
 
 	"github.com/redis/go-redis/v9"
@@ -95,14 +96,26 @@ func wholeness(answer any) (position uint64, incarnation string, whole bool, err
 
 // ViewTable decodes one table's rows, in no particular order.
 func ViewTable[R any](rows ViewRows, t *Table[R]) ([]R, error) {
-	fields := rows.tables[&t.d]
-	out := make([]R, 0, len(fields))
-	for key, s := range fields {
+	out := make([]R, 0, len(rows.tables[&t.d]))
+	for key, text := range rows.tables[&t.d] {
 		var r R
-		if err := json.Unmarshal([]byte(s), &r); err != nil {
+		if err := json.Unmarshal([]byte(text), &r); err != nil {
 			return nil, fmt.Errorf("decode %s %q: %w", t.d.Base, key, err)
 		}
 		out = append(out, r)
+	}
+	return out, nil
+}
+
+// Rows decodes any table's rows, as pointers to its row type.
+func (r ViewRows) Rows(d *Def) ([]any, error) {
+	var out []any
+	for key, text := range r.tables[d] {
+		row := reflect.New(d.row).Interface()
+		if err := json.Unmarshal([]byte(text), row); err != nil {
+			return nil, fmt.Errorf("decode %s %q: %w", d.Base, key, err)
+		}
+		out = append(out, row)
 	}
 	return out, nil
 }
