@@ -15,11 +15,11 @@ import (
 )
 
 // salons of the town: every second one asks before it confirms.
-func salons(n int) []domain.Actor { return people(domain.Groomer, "salon-%d", n) }
+func salons(n int) []domain.Actor { return crowd(domain.Groomer, "salon-%d", n) }
 
-func customersOf(n int) []domain.Actor { return people(domain.Customer, "kim-%d", n) }
+func customersOf(n int) []domain.Actor { return crowd(domain.Customer, "kim-%d", n) }
 
-func people(role domain.Role, name string, n int) []domain.Actor {
+func crowd(role domain.Role, name string, n int) []domain.Actor {
 	out := make([]domain.Actor, n)
 	for i := range out {
 		out[i] = domain.Actor{ID: fmt.Sprintf(name, i), Role: role}
