@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dangdangsalon/salon/domain/chat"
-	"github.com/dangdangsalon/salon/domain/groomer"
 	"github.com/dangdangsalon/salon/eventstore"
 	"github.com/dangdangsalon/salon/internal/sealed"
 )
@@ -41,7 +39,7 @@ type Executor struct {
 func NewExecutor(cfg Config) *Executor {
 	x := &Executor{
 		store: cfg.Store, keys: cfg.Keys, now: cfg.Now, holdTTL: cfg.HoldTTL,
-		codec: eventstore.NewCodec(groomer.Catalog(), chat.Catalog()),
+		codec: eventstore.Catalog(),
 		locks: locks{held: map[string]*streamLock{}},
 		cache: cache{most: cfg.CachedStreams, byName: map[string]*list.Element{}},
 	}

@@ -15,8 +15,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/dangdangsalon/salon/commands"
-	"github.com/dangdangsalon/salon/domain/chat"
-	"github.com/dangdangsalon/salon/domain/groomer"
 	"github.com/dangdangsalon/salon/eventstore"
 	"github.com/dangdangsalon/salon/eventstore/postgres"
 	"github.com/dangdangsalon/salon/eventstore/relay"
@@ -45,7 +43,7 @@ func allProjections() []engine.Projection {
 	}
 }
 
-func codec() *eventstore.Codec { return eventstore.NewCodec(groomer.Catalog(), chat.Catalog()) }
+func codec() *eventstore.Codec { return eventstore.Catalog() }
 
 // role is one part of the system that a process can run.
 type role string
