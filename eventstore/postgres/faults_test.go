@@ -360,7 +360,7 @@ func TestADatabaseThatIsNotUTF8IsRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close(context.Background()) //nolint:errcheck // the test is over
+		defer c.Close(context.Background())
 		if _, err := c.Exec(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
 			t.Error(err)
 		}

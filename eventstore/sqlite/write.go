@@ -16,11 +16,15 @@ type writer struct {
 	signal   *eventstore.Signal
 	onCommit func(group int, took time.Duration)
 
-	insertEvent, insertCommand, moveHead, selectLast, selectDone *sql.Stmt
+	statements
 
 	head uint64
 	at   time.Time
 	last map[string]place // of streams written lately: this process is the only writer, so it knows
+}
+
+type statements struct {
+	insertEvent, insertCommand, moveHead, selectLast, selectDone *sql.Stmt
 }
 
 // place is where a stream ends.
@@ -57,8 +61,9 @@ func (w *writer) commit(ctx context.Context, group []eventstore.Append) ([]event
 	if err != nil {
 		return nil, fmt.Errorf("%w: begin: %w", eventstore.ErrUnavailable, err)
 	}
-	g := &commitGroup{writer: w, tx: tx, head: w.head, at: later(eventstore.Micros(began), w.at), last: map[string]place{}}
-	g.insertEvent, g.insertCommand = tx.StmtContext(ctx, w.insertEvent), tx.StmtContext(ctx, w.insertCommand)
+	g := &commitGroup{writer: w, head: w.head, at: later(eventstore.Micros(began), w.at), last: map[string]place{}}
+	g.insertEvent, g.insertCommand, g.moveHead = tx.StmtContext(ctx, w.insertEvent), tx.StmtContext(ctx, w.insertCommand), tx.StmtContext(ctx, w.moveHead)
+	g.selectLast, g.selectDone = tx.StmtContext(ctx, w.selectLast), tx.StmtContext(ctx, w.selectDone)
 	results := make([]eventstore.Result, len(group))
 	for i, a := range group {
 		if results[i], err = g.append(ctx, a, began); err != nil {
@@ -66,7 +71,7 @@ func (w *writer) commit(ctx context.Context, group []eventstore.Append) ([]event
 		}
 	}
 	if g.head > w.head {
-		if _, err := tx.StmtContext(ctx, w.moveHead).ExecContext(ctx, g.head, g.at.UnixMicro()); err != nil {
+		if _, err := g.moveHead.ExecContext(ctx, g.head, g.at.UnixMicro()); err != nil {
 			return nil, errors.Join(fmt.Errorf("%w: %w", eventstore.ErrUnavailable, err), tx.Rollback())
 		}
 	}
@@ -114,12 +119,11 @@ func later(a, b time.Time) time.Time {
 
 // commitGroup is the inside of one transaction.
 type commitGroup struct {
-	*writer
-	tx                         *sql.Tx
-	insertEvent, insertCommand *sql.Stmt
-	head                       uint64
-	at                         time.Time
-	last                       map[string]place
+	statements // of the transaction
+	writer     *writer
+	head       uint64
+	at         time.Time
+	last       map[string]place
 }
 
 func (g *commitGroup) append(ctx context.Context, a eventstore.Append, clock time.Time) (eventstore.Result, error) {
@@ -133,7 +137,7 @@ func (g *commitGroup) append(ctx context.Context, a eventstore.Append, clock tim
 	if a.Expected != eventstore.AnyRevision && a.Expected != end.revision {
 		return g.refuse(ctx, a, &eventstore.ConflictError{Stream: a.Stream, Expected: a.Expected, Actual: end.revision})
 	}
-	first := end
+	before := end
 	if n := len(a.Events); n > 0 {
 		end = place{end.revision + eventstore.Revision(n), g.head + uint64(n)}
 	}
@@ -151,7 +155,7 @@ func (g *commitGroup) append(ctx context.Context, a eventstore.Append, clock tim
 	for i, e := range a.Events {
 		g.head++
 		r := eventstore.Recorded{
-			Position: g.head, Stream: a.Stream, Revision: first.revision + 1 + eventstore.Revision(i), ID: e.ID, Type: e.Type, Key: a.Key,
+			Position: g.head, Stream: a.Stream, Revision: before.revision + 1 + eventstore.Revision(i), ID: e.ID, Type: e.Type, Key: a.Key,
 			RecordedAt: g.at, Metadata: a.Metadata, Data: e.Data,
 		}
 		hash := eventstore.ContentHash(r)
@@ -167,7 +171,7 @@ func (g *commitGroup) append(ctx context.Context, a eventstore.Append, clock tim
 
 // refuse answers with why, unless the command was accepted before: that comes first.
 func (g *commitGroup) refuse(ctx context.Context, a eventstore.Append, why error) (eventstore.Result, error) {
-	first, found, err := findCommand(g.tx.StmtContext(ctx, g.selectDone).QueryRowContext(ctx, a.Command.ID[:]), a.Command.ID)
+	first, found, err := findCommand(g.selectDone.QueryRowContext(ctx, a.Command.ID[:]), a.Command.ID)
 	if err != nil {
 		return eventstore.Result{}, err
 	}
@@ -191,7 +195,7 @@ func (g *commitGroup) end(ctx context.Context, stream string) (place, error) {
 		return p, nil
 	}
 	p := place{revision: eventstore.NoStream}
-	err := g.tx.StmtContext(ctx, g.selectLast).QueryRowContext(ctx, stream).Scan(&p.revision, &p.position)
+	err := g.selectLast.QueryRowContext(ctx, stream).Scan(&p.revision, &p.position)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return p, fmt.Errorf("find the end of %s: %w", stream, err)
 	}
