@@ -75,8 +75,9 @@ func mustRead(t *testing.T, store eventstore.Store) past {
 }
 
 // TestTheWholeWaySurvivesTheRestartOfEachProcess books, chats, moves and cancels on real servers while each of eight
-// processes is restarted in turn, one of each role by kill -9. At the end every acknowledged write is there, once: in
-// what people read, in the store, in the log, in every row of MySQL and in the Redis views.
+// processes is restarted in turn, one of each role by kill -9, those that answer HTTP several times, and then all at
+// once. At the end every acknowledged write is there, once: in what people read, in the store, in the log, in every row
+// of MySQL and in the Redis views.
 func TestTheWholeWaySurvivesTheRestartOfEachProcess(t *testing.T) {
 	harness.NeedsServers(t)
 	seed := newSeed(t)
@@ -109,6 +110,18 @@ func TestTheWholeWaySurvivesTheRestartOfEachProcess(t *testing.T) {
 		m.restart(t, w, func() { models.caughtUp(t, mustRead(t, store)) })
 		t.Logf("%5.1f s: %s was restarted (%s), %d writes acknowledged", time.Since(began).Seconds(), m.name, m.how(), w.acknowledged())
 	}
+	for _, m := range members {
+		m.process.Kill()
+	}
+	for _, m := range members {
+		m.start(t)
+	}
+	for _, m := range members {
+		m.ready(t)
+	}
+	w.goesOn(t, 25)
+	models.caughtUp(t, mustRead(t, store))
+	t.Logf("%5.1f s: all were restarted (kill -9), %d writes acknowledged", time.Since(began).Seconds(), w.acknowledged())
 	done()
 	living.Wait()
 
@@ -129,6 +142,26 @@ func TestTheWholeWaySurvivesTheRestartOfEachProcess(t *testing.T) {
 	fail(t, "read models", must(models.equalFold(t.Context(), h))(t))
 	w.report(t)
 	t.Logf("%5.1f s: everything compared", time.Since(began).Seconds())
+
+	for _, m := range members {
+		m.end(t, false)
+	}
+	t.Run("MariaDB", func(t *testing.T) { c.onMariaDB(t, h) })
+	t.Logf("%5.1f s: projected into MariaDB as well", time.Since(began).Seconds())
+	t.Run("the comparisons can fail", func(t *testing.T) { plants(t, c, w, h, models, commandsOf(t, store)) })
+}
+
+// onMariaDB lets a projector bring an empty MariaDB and an empty cache up from the same log.
+func (c *cluster) onMariaDB(t *testing.T, h past) {
+	other := *c
+	other.reads, other.redis = harness.MariaDB(t), harness.Redis(t)
+	other.prepare(t)
+	p := other.member(t, "projector on MariaDB", "projector")
+	p.start(t)
+	m := other.openModels(t)
+	m.caughtUp(t, h)
+	fail(t, "read models", must(m.equalFold(t.Context(), h))(t))
+	p.end(t, false)
 }
 
 func commandsOf(t *testing.T, store eventstore.Store) finder {
@@ -168,6 +201,9 @@ func inTurn(dice *rand.Rand, members []*member) []turn {
 	}
 	for i := 6; i < len(turns); i++ {
 		turns[i].crash = strings.Contains(turns[i].process.Output(), "relay leads")
+	}
+	for range 2 {
+		turns = append(turns, turns[:4]...) // cheap, and each time something else is under way
 	}
 	dice.Shuffle(len(turns), func(i, j int) { turns[i], turns[j] = turns[j], turns[i] })
 	return turns

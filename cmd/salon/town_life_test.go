@@ -105,7 +105,7 @@ func (p *person) shop(ctx context.Context, salons []domain.Actor) {
 	case n < 62:
 		p.change(ctx, mine("requested", "confirmed"), "cancel", map[string]any{"reason": "여행"}, "cancelled")
 	case n < 75:
-		p.change(ctx, mine("requested", "confirmed"), "reschedule", map[string]any{"start": p.someStart()}, "rescheduled")
+		p.change(ctx, mine("requested", "confirmed"), "reschedule", move{p.someStart()}, "rescheduled")
 	default:
 		p.talk(ctx, mine("requested", "confirmed", "cancelled", "declined"))
 	}
@@ -124,7 +124,7 @@ func (p *person) groom(ctx context.Context) {
 	case n < 55:
 		p.change(ctx, mine("requested", "confirmed"), "cancel", nil, "cancelled")
 	case n < 60:
-		p.change(ctx, mine("requested", "confirmed"), "reschedule", map[string]any{"start": p.someStart()}, "rescheduled")
+		p.change(ctx, mine("requested", "confirmed"), "reschedule", move{p.someStart()}, "rescheduled")
 	case n < 65:
 		p.settle(ctx, "register_groomer", http.MethodPut, "/v1/groomers/"+p.who.ID, bodyOf(p.who, p.n))
 	case n < 75:
@@ -181,6 +181,11 @@ func (p *person) booked(ctx context.Context, body any) {
 	p.look(ctx, d, p.note(d, what...))
 }
 
+// move is what asks for another start.
+type move struct {
+	Start time.Time `json:"start"`
+}
+
 // change moves a visit on. Now and then the same is asked again under another key: a success that changes nothing.
 func (p *person) change(ctx context.Context, v *visit, verb string, body any, what string) {
 	if v == nil {
@@ -192,6 +197,12 @@ func (p *person) change(ctx context.Context, v *visit, verb string, body any, wh
 		return
 	}
 	p.note(d, what)
+	if to, moved := body.(move); moved {
+		var now struct{ Start time.Time }
+		if err := json.Unmarshal([]byte(d.body), &now); err != nil || !now.Start.Equal(to.Start) {
+			p.fault("moved to %v, answered %s", to.Start, d.body)
+		}
+	}
 	if verb == "cancel" && p.rand.IntN(3) == 0 {
 		again, ok := p.settle(ctx, verb, http.MethodPost, path, body)
 		if ok && again.body != d.body {
@@ -201,13 +212,14 @@ func (p *person) change(ctx context.Context, v *visit, verb string, body any, wh
 	p.look(ctx, d, v)
 }
 
-// look reads a visit back, now and then: never older than what was just acknowledged.
+// look reads a visit back, now and then: never older than what was just acknowledged. While a projector is away it is
+// told so; life goes on.
 func (p *person) look(ctx context.Context, d deed, v *visit) {
-	if v == nil || p.rand.IntN(4) > 0 {
+	if v == nil || p.rand.IntN(3) > 0 {
 		return
 	}
-	r, ok := p.get(ctx, "/v1/reservations/"+v.id, d.seen)
-	if !ok {
+	r, err := p.glance(ctx, "/v1/reservations/"+v.id, d.seen, "wait=1")
+	if err != nil || p.again(r) {
 		return
 	}
 	var told, read struct{ Revision uint64 }
@@ -242,8 +254,8 @@ func (p *person) talk(ctx context.Context, v *visit) {
 	case 0:
 		p.settle(ctx, "mark_read", http.MethodPost, path+"/read", map[string]any{"seq": posted.Seq})
 	case 1:
-		r, ok := p.get(ctx, fmt.Sprintf("%s/messages?after=%d&limit=1", path, posted.Seq-1), d.seen)
-		if ok && !strings.Contains(r.body, id) {
+		r, err := p.glance(ctx, fmt.Sprintf("%s/messages?after=%d&limit=1", path, posted.Seq-1), d.seen, "wait=1")
+		if err == nil && !p.again(r) && !strings.Contains(r.body, id) {
 			p.fault("message %s is not there right after it was acknowledged: %d %s", id, r.status, r.body)
 		}
 	}

@@ -272,25 +272,31 @@ func (p *person) repeat(ctx context.Context, d deed, body any) {
 	}
 }
 
-// get reads from whichever node until one answers other than 503. A read with a token may wait as long as half a minute.
+// get reads from whichever node until one has everything that the token asks for.
 func (p *person) get(ctx context.Context, path string, seen token.Token) (response, bool) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
-		node := p.readers[p.rand.IntN(len(p.readers))]
-		r, err := p.send(ctx, node, p.who, http.MethodGet, path, nil, "Consistency-Token", seen.String(), "Prefer", "wait=30")
+		r, err := p.glance(ctx, path, seen, "wait=30")
 		if ctx.Err() != nil {
 			p.fault("GET %s was not answered in %v: %v %d %s", path, patience, err, r.status, r.body)
 			return r, false
 		}
 		if err == nil && !p.again(r) {
-			p.mu.Lock()
-			p.reads++
-			p.mu.Unlock()
 			return r, true
 		}
 		pause(ctx, 20*time.Millisecond)
 	}
+}
+
+// glance reads once.
+func (p *person) glance(ctx context.Context, path string, seen token.Token, prefer string) (response, error) {
+	node := p.readers[p.rand.IntN(len(p.readers))]
+	r, err := p.send(ctx, node, p.who, http.MethodGet, path, nil, "Consistency-Token", seen.String(), "Prefer", prefer)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reads++
+	return r, err
 }
 
 // command is the identity by which the store remembers the deed.
@@ -336,7 +342,9 @@ func (w *town) note(d deed, what ...string) *visit {
 	}
 	for i, one := range what { // of several, the last is the one that the answer's revision names
 		at := r.Revision - uint64(len(what)-1-i)
-		v.known[at] = one
+		if _, stands := v.known[at]; !stands || one != "rescheduled" { // moved to where it was: a success without an event
+			v.known[at] = one
+		}
 	}
 	if v.latest == "" || r.Revision > v.revision {
 		v.latest, v.revision, v.status = d.body, r.Revision, r.Status
