@@ -102,7 +102,23 @@ func (m *memory) reopen() *memory {
 	return newMemory(m.fault, m.content)
 }
 
-func (m *memory) Close() error { m.lane.Close(); return nil }
+func (m *memory) Close() error {
+	m.lane.Close()
+	if m.fault == losesOnClose { // what was acknowledged last had not reached the disk
+		m.content.mu.Lock()
+		defer m.content.mu.Unlock()
+		if n := len(m.events); n > 0 {
+			last := m.events[n-1]
+			m.events = m.events[:n-1]
+			for id, c := range m.commands {
+				if c.Position == last.Position {
+					delete(m.commands, id)
+				}
+			}
+		}
+	}
+	return nil
+}
 
 func (m *memory) closed() error {
 	select {
@@ -128,7 +144,7 @@ func (m *memory) Append(ctx context.Context, a eventstore.Append) (eventstore.Ap
 		}
 	}
 	switch m.fault {
-	case earlyPositions, torn, unlimited, looksTooEarly, losesOnClose:
+	case earlyPositions, torn, unlimited, looksTooEarly:
 		// These write when they are called: there is no lane.
 		if err := ctx.Err(); err != nil {
 			return eventstore.Appended{}, err
@@ -254,11 +270,7 @@ func (m *memory) commit(ctx context.Context, a eventstore.Append) eventstore.Res
 	m.at = now
 	c := a.Command
 	c.Stream, c.LastRevision, c.Position = a.Stream, last, position
-	if m.fault == losesOnClose && m.closed() != nil {
-		m.events = m.events[:len(m.events)-len(a.Events)] // never reached the disk
-	} else {
-		m.commands[c.ID] = c
-	}
+	m.commands[c.ID] = c
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.fault != sleeper {
