@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,10 @@ const (
 	maxGroupBytes   = 4 << 20
 	// queueLength is how many callers may wait; more block until the lane has caught up, which is the back-pressure.
 	queueLength = 1024
+	// patience is how often the lane lets others run before it closes a group. Those who were answered just now come
+	// back in a moment: closing at once leaves half of them to the next flush (measured with 32 callers: groups of 16
+	// without, of 25 with it, a tenth less processor time). It is no wait: without others to run it costs nothing.
+	patience = 3
 )
 
 // Result is what became of one append of a group.
@@ -60,11 +65,11 @@ const (
 
 var errLaneClosed = fmt.Errorf("%w: closed", ErrUnavailable)
 
-// NewLane starts a lane that has at most so many groups in flight. Close it.
-func NewLane(commit Commit, inFlight int) *Lane {
+// NewLane starts a lane with its one flusher. Close it.
+func NewLane(commit Commit) *Lane {
 	ctx, stop := context.WithCancel(context.Background())
 	l := &Lane{commit: commit, queue: make(chan *ticket, queueLength), stop: stop, done: make(chan struct{}), closed: make(chan struct{})}
-	go l.flush(ctx, inFlight)
+	go l.flush(ctx)
 	return l
 }
 
@@ -174,22 +179,17 @@ func checkName(what, name string) error {
 // IsText reports whether every store can hold the string: UTF-8 without NUL.
 func IsText(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
 
-func (l *Lane) flush(ctx context.Context, inFlight int) {
+// flush commits one group after the other. A second group in flight would take from the first those who would have
+// joined it: measured with PostgreSQL and 256 callers, two were slower than one.
+func (l *Lane) flush(ctx context.Context) {
 	defer close(l.done)
-	var commits sync.WaitGroup
-	defer commits.Wait()
-	free := make(chan struct{}, inFlight)
 	var waiting []*ticket // deferred: their stream or command was in the last group already
 	for {
-		free <- struct{}{}
 		group := l.gather(&waiting)
 		if group == nil {
 			return
 		}
-		commits.Go(func() {
-			l.answer(ctx, group)
-			<-free
-		})
+		l.answer(ctx, group)
 	}
 }
 
@@ -236,14 +236,15 @@ func (l *Lane) gather(waiting *[]*ticket) []*ticket {
 			add(t)
 		}
 	}
-	for len(group) < maxGroupAppends && len(deferred) < maxGroupAppends {
+	for idle := 0; idle < patience && len(group) < maxGroupAppends && len(deferred) < maxGroupAppends; {
 		select {
 		case t := <-l.queue:
 			add(t)
-			continue
+			idle = 0
 		default:
+			idle++
+			runtime.Gosched()
 		}
-		break
 	}
 	*waiting = deferred
 	return group

@@ -27,7 +27,7 @@ type disk struct {
 
 func newDisk() *disk {
 	d := &disk{groups: make(chan []string, 100), answer: make(chan error), ended: map[string]error{}}
-	d.lane = eventstore.NewLane(d.commit, 1)
+	d.lane = eventstore.NewLane(d.commit)
 	return d
 }
 

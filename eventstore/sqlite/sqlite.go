@@ -79,7 +79,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	s.incarnation = head.Incarnation
 	s.writer.head, s.writer.at = head.Position, head.RecordedAt
 	s.signal.Raise(head.Position)
-	s.lane = eventstore.NewLane(s.writer.commit, 1)
+	s.lane = eventstore.NewLane(s.writer.commit)
 	return s, nil
 }
 

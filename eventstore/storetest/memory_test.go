@@ -86,7 +86,7 @@ func newMemory(f fault, c *content) *memory {
 			results[i] = m.commit(ctx, a)
 		}
 		return results, nil
-	}, 1)
+	})
 	return m
 }
 
