@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -91,7 +92,7 @@ func printFindings(out io.Writer, findings []finding) error {
 		if !f.Well {
 			well = "NO"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", f.Part, well, f.Detail)
+		fmt.Fprintf(w, "%s\t%s\t%s\n", f.Part, well, strings.ReplaceAll(f.Detail, "\n", "; "))
 	}
 	return w.Flush()
 }

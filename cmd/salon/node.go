@@ -100,6 +100,11 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 		}
 		defer func() { err = errors.Join(err, n.redis.Close(), n.reads.Close()) }()
 	}
+	if has(roleReadAPI) && !n.alone {
+		if err := n.checkReads(ctx); err != nil {
+			return err
+		}
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	if has(roleRelay) {
 		n.relay = &relay.Relay{
@@ -183,6 +188,17 @@ type redisLog struct{ log *slog.Logger }
 
 func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
 	l.log.DebugContext(ctx, "redis client", "message", fmt.Sprintf(format, v...))
+}
+
+// checkReads refuses a reads database that lacks the tables of this release: every read would fail. One that is away
+// may come later.
+func (n *node) checkReads(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if err := n.reads.Check(ctx); errors.Is(err, reads.ErrNotMigrated) {
+		return err
+	}
+	return nil
 }
 
 // superviseRelay starts the relay again whenever a run ends: each start reads where the log stands. A store that was

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -97,33 +99,49 @@ func (t Topics) Check(ctx context.Context) error {
 }
 
 func (t Topics) check(ctx context.Context, admin *kadm.Client) error {
-	want := map[string]int{t.Prefix + LeaderTopic: 1}
+	leader := t.Prefix + LeaderTopic
+	names := []string{leader}
 	for _, topic := range wire.Topics() {
-		want[t.Prefix+topic] = t.Partitions
-	}
-	names := make([]string, 0, len(want))
-	for name := range want {
-		names = append(names, name)
+		names = append(names, t.Prefix+topic)
 	}
 	slices.Sort(names)
 	listed, err := admin.ListTopics(ctx, names...)
 	if err != nil {
-		return fmt.Errorf("list topics: %w", err)
+		return fmt.Errorf("ask Kafka at %s for its topics: %w", strings.Join(t.Brokers, ","), err)
 	}
 	var wrong []error
+	var missing missingError
+	others := map[int][]string{} // by their partition count
 	for _, name := range names {
 		switch l, ok := listed[name]; {
 		case !ok || errors.Is(l.Err, kerr.UnknownTopicOrPartition):
-			wrong = append(wrong, fmt.Errorf("topic %s is missing: run `salon topics ensure` (%w)", name, kerr.UnknownTopicOrPartition))
+			missing = append(missing, name)
 		case l.Err != nil:
 			wrong = append(wrong, fmt.Errorf("topic %s: %w", name, l.Err))
-		case len(l.Partitions) != want[name]:
-			wrong = append(wrong, fmt.Errorf("topic %s has %d partitions, not %d: the count is fixed once events are in it; give --partitions %d, or another --topic-prefix",
-				name, len(l.Partitions), want[name], len(l.Partitions)))
+		case name == leader && len(l.Partitions) != 1:
+			wrong = append(wrong, fmt.Errorf("topic %s has %d partitions, not 1: whoever has the one leads; give another --topic-prefix", name, len(l.Partitions)))
+		case name != leader && len(l.Partitions) != t.Partitions:
+			others[len(l.Partitions)] = append(others[len(l.Partitions)], name)
 		}
+	}
+	for _, n := range slices.Sorted(maps.Keys(others)) {
+		wrong = append(wrong, fmt.Errorf("%s: %d partitions, not %d: the count is fixed once events are in it; give --partitions %d, or another --topic-prefix",
+			strings.Join(others[n], ", "), n, t.Partitions, n))
+	}
+	if len(missing) > 0 {
+		wrong = append(wrong, missing)
 	}
 	return errors.Join(wrong...)
 }
+
+// missingError names the topics that are not there. In Kafka's own words it is UNKNOWN_TOPIC_OR_PARTITION.
+type missingError []string
+
+func (e missingError) Error() string {
+	return "missing in Kafka: " + strings.Join(e, ", ") + ": run `salon topics ensure`"
+}
+
+func (missingError) Unwrap() error { return kerr.UnknownTopicOrPartition }
 
 func (t Topics) open() (*kgo.Client, error) {
 	if t.Partitions < 1 {
