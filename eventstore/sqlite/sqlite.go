@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -38,12 +39,11 @@ type Config struct {
 
 // Store is an open store. Close it.
 type Store struct {
-	lane        *eventstore.Lane
-	writer      *writer
-	read        *sql.DB
-	lock        *lock
-	signal      eventstore.Signal
-	incarnation string
+	lane   *eventstore.Lane
+	writer *writer
+	read   *sql.DB
+	lock   *lock
+	signal eventstore.Signal
 }
 
 // Open opens a migrated file. Another owner's is refused with *LockedError.
@@ -76,7 +76,9 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.incarnation = head.Incarnation
+	if err := s.checkTail(ctx, head); err != nil {
+		return nil, err
+	}
 	s.writer.head, s.writer.at = head.Position, head.RecordedAt
 	s.signal.Raise(head.Position)
 	s.lane = eventstore.NewLane(s.writer.commit)
@@ -98,11 +100,14 @@ func (s *Store) Close() error {
 	return errors.Join(append(errs, s.lock.release())...)
 }
 
+// escape is for what a file's name may hold and a URI may not.
+var escape = strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23")
+
 func connect(path string, connections int) (*sql.DB, error) {
 	// The cache is 16 MiB a connection; a reader that meets the writer's checkpoint waits rather than fails. The log is
 	// folded back every 32 MiB: pages that many groups touched are then written once, and a start after a crash still
 	// reads it in a moment.
-	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)"+
+	db, err := sql.Open("sqlite", "file:"+escape.Replace(path)+"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)"+
 		"&_pragma=cache_size(-16384)&_pragma=wal_autocheckpoint(8000)&_pragma=foreign_keys(OFF)&_txlock=immediate")
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
@@ -186,7 +191,11 @@ func (s *Store) Append(ctx context.Context, a eventstore.Append) (eventstore.App
 
 // Command implements eventstore.Store.
 func (s *Store) Command(ctx context.Context, id uuid.UUID) (eventstore.Command, bool, error) {
-	return findCommand(s.read.QueryRowContext(ctx, selectCommand, id[:]), id)
+	c, found, err := findCommand(s.read.QueryRowContext(ctx, selectCommand, id[:]), id)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", eventstore.ErrUnavailable, err)
+	}
+	return c, found, err
 }
 
 const selectCommand = "SELECT request_hash, actor, stream, last_revision, position FROM commands WHERE command_id = ?"

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/dangdangsalon/salon/eventstore"
@@ -407,8 +408,14 @@ func closedUnderLoad(ctx context.Context, k *kit) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	if _, err := readAll(ctx, s, 0); err == nil {
-		return errors.New("a closed store was read")
+	_, read := readAll(ctx, s, 0)
+	_, _, command := s.Command(ctx, uuid.New())
+	_, head := s.Head(ctx)
+	_, _, _, key := s.PersonKey(ctx, "customer:kim")
+	for what, err := range map[string]error{"read": read, "command": command, "head": head, "key": key} {
+		if !errors.Is(err, eventstore.ErrUnavailable) {
+			return fmt.Errorf("%s of a closed store: want ErrUnavailable, got: %w", what, err)
+		}
 	}
 	s = k.Reopen(k.t, s)
 	for _, a := range acked {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"math/rand/v2"
@@ -288,7 +289,7 @@ func (m *memory) insert(r eventstore.Recorded) {
 
 func (m *memory) Command(ctx context.Context, id uuid.UUID) (eventstore.Command, bool, error) {
 	c, ok := m.command(id)
-	return c, ok, ctx.Err()
+	return c, ok, errors.Join(ctx.Err(), m.closed())
 }
 
 func (m *memory) ReadStream(ctx context.Context, stream string, from eventstore.Revision) iter.Seq2[eventstore.Recorded, error] {
@@ -343,7 +344,7 @@ func (m *memory) Head(ctx context.Context) (eventstore.Head, error) {
 	if n := len(m.events); n > 0 {
 		h.Position = m.events[n-1].Position
 	}
-	return h, ctx.Err()
+	return h, errors.Join(ctx.Err(), m.closed())
 }
 
 func (m *memory) Wait(ctx context.Context, after uint64) error {
@@ -368,7 +369,7 @@ func (m *memory) PersonKey(ctx context.Context, subject string) (string, []byte,
 	m.content.mu.Lock()
 	defer m.content.mu.Unlock()
 	k, ok := m.keys[subject]
-	return k.id, k.wrapped, ok, ctx.Err()
+	return k.id, k.wrapped, ok, errors.Join(ctx.Err(), m.closed())
 }
 
 func (m *memory) PersonKeyByID(ctx context.Context, subject, id string) ([]byte, bool, error) {
