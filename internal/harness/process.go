@@ -26,7 +26,7 @@ var (
 func Binary(t testing.TB) string {
 	t.Helper()
 	buildOnce.Do(func() {
-		dir, err := os.MkdirTemp("", "salon-test-")
+		dir, err := os.MkdirTemp("", "salon-test-") //nolint:usetesting // outlives this test: every test of the process uses it
 		if err != nil {
 			buildErr = err
 			return
