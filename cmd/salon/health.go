@@ -49,14 +49,15 @@ func (n *node) metrics() http.Handler {
 }
 
 // ready says why this process cannot serve: what its HTTP roles need. A process whose projections are late is ready:
-// its reads say so themselves.
+// its reads say so themselves. So is one that takes commands without its reads database: out of service, it would take
+// the writes away too, which need the store alone.
 func (n *node) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	if _, err := n.store.Head(ctx); err != nil {
 		return errors.New("the event store does not answer")
 	}
-	if n.reads != nil {
+	if n.reads != nil && n.executor == nil {
 		if err := n.reads.Ping(ctx); err != nil {
 			return errors.New("the reads database does not answer")
 		}
