@@ -184,13 +184,17 @@ func (p *person) settle(ctx context.Context, name, method, path string, body any
 	if post, ok := body.(commands.PostMessage); ok {
 		d.post = post.ClientMessageID
 	}
+	return p.finish(ctx, d, body)
+}
+
+// finish sends a request that was begun until it is settled.
+func (p *person) finish(ctx context.Context, d deed, body any) (deed, bool) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
-		node := p.writers[p.rand.IntN(len(p.writers))]
-		r, err := p.send(ctx, node, p.who, method, path, body, "Idempotency-Key", d.key)
+		r, err := p.attempt(ctx, d, body)
 		if ctx.Err() != nil {
-			p.fault("%s %s of %s was not settled in %v: %v %d %s", method, path, p.who.Subject(), patience, err, r.status, r.body)
+			p.fault("%s %s of %s was not settled in %v: %v %d %s", d.method, d.path, p.who.Subject(), patience, err, r.status, r.body)
 			return d, false
 		}
 		if err == nil && !p.again(r) {
@@ -201,6 +205,11 @@ func (p *person) settle(ctx context.Context, name, method, path string, body any
 		p.mu.Unlock()
 		pause(ctx, 20*time.Millisecond)
 	}
+}
+
+// attempt sends a write once, to whichever node.
+func (p *person) attempt(ctx context.Context, d deed, body any) (response, error) {
+	return p.send(ctx, p.writers[p.rand.IntN(len(p.writers))], p.who, d.method, d.path, body, "Idempotency-Key", d.key)
 }
 
 // again tells whether an answer leaves the request unsettled, and checks that it says so properly.
@@ -260,8 +269,7 @@ func (p *person) settled(ctx context.Context, d deed, body any, r response) deed
 // repeat sends an accepted request again: the same answer from any node, marked as such.
 func (p *person) repeat(ctx context.Context, d deed, body any) {
 	for ctx.Err() == nil {
-		node := p.writers[p.rand.IntN(len(p.writers))]
-		r, err := p.send(ctx, node, p.who, d.method, d.path, body, "Idempotency-Key", d.key)
+		r, err := p.attempt(ctx, d, body)
 		if err == nil && !p.again(r) {
 			if r.status != d.status || r.body != d.body || r.header.Get("Idempotent-Replayed") != "true" {
 				p.fault("%s %s answered twice:\n  %d %s\n  %d %s (replayed %q)", d.method, d.path, d.status, d.body, r.status, r.body, r.header.Get("Idempotent-Replayed"))
