@@ -191,7 +191,7 @@ func (k *kit) ordered(all []eventstore.Recorded) error {
 // contended lets every writer add one to what it read, all on one stream, deciding again at each conflict. They all read
 // before the first appends: on a machine with one processor they might else come one after the other.
 func contended(ctx context.Context, k *kit) error {
-	const each = 12
+	const each = 8
 	g, gctx := errgroup.WithContext(ctx)
 	var reading sync.WaitGroup
 	reading.Add(k.Writers)
@@ -322,12 +322,12 @@ func readsCancelled(ctx context.Context, k *kit) error {
 // leftEarly would run out of connections, memory or locks if a loop that ends early kept something.
 func leftEarly(ctx context.Context, k *kit) error {
 	s := k.store()
-	for i := range 12 {
+	for i := range 6 {
 		if _, err := append1(ctx, s, request("stream", eventstore.Revision(100*i-1), make([]string, 100)...)); err != nil {
 			return err
 		}
 	}
-	for range 200 {
+	for range 40 { // many times the connections that a store has
 		for _, err := range s.ReadAll(ctx, 0) {
 			if err != nil {
 				return err

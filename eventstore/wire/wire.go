@@ -85,15 +85,15 @@ func (r Record) Headers() []Header {
 func Parse(get func(string) string, value []byte) (Record, error) {
 	var r Record
 	var err error
-	num := func(name string) uint64 {
-		n, e := strconv.ParseUint(get(name), 10, 64)
+	num := func(name string, bits int) uint64 {
+		n, e := strconv.ParseUint(get(name), 10, bits)
 		if e != nil && err == nil {
 			err = fmt.Errorf("header %s: %w", name, e)
 		}
 		return n
 	}
-	r.Pos, r.Prev = num(headerPos), num(headerPrev)
-	revision := num(headerRevision)
+	r.Pos, r.Prev = num(headerPos, 64), num(headerPrev, 64)
+	revision := num(headerRevision, 63)
 	if err != nil {
 		return r, err
 	}
