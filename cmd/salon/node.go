@@ -105,6 +105,12 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 			return err
 		}
 	}
+	var server *httpserver.Server
+	if n.listener != nil {
+		if server, err = n.newServer(has(roleCommands), has(roleReadAPI)); err != nil {
+			return err
+		}
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	if has(roleRelay) {
 		n.relay = &relay.Relay{
@@ -124,11 +130,7 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 			group.Go(func() error { return r.Run(ctx) })
 		}
 	}
-	if n.listener != nil {
-		server, err := n.newServer(has(roleCommands), has(roleReadAPI))
-		if err != nil {
-			return err
-		}
+	if server != nil {
 		group.Go(func() error { return server.Run(ctx, n.listener) })
 	}
 	if n.http.MetricsListen != "" {
