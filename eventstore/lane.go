@@ -17,6 +17,8 @@ import (
 const (
 	maxGroupAppends = 256
 	maxGroupBytes   = 4 << 20
+	// 256 appends of 100 small events each would run into PostgreSQL's time-out, all together, each time they are tried.
+	maxGroupEvents = 2560
 	// queueLength is how many callers may wait; more block until the lane has caught up, which is the back-pressure.
 	queueLength = 1024
 	// patience is how often the lane lets others run before it closes a group. Those who were answered just now come
@@ -212,9 +214,12 @@ func (l *Lane) answer(ctx context.Context, group []*ticket) {
 func (l *Lane) gather(waiting *[]*ticket) []*ticket {
 	streams, commands := map[string]bool{}, map[uuid.UUID]bool{}
 	var group, deferred []*ticket
-	size := 0
+	size, events := 0, 0
+	full := func(t *ticket) bool {
+		return len(group) > 0 && (size+t.bytes > maxGroupBytes || events+len(t.append.Events) > maxGroupEvents)
+	}
 	add := func(t *ticket) {
-		if streams[t.append.Stream] || commands[t.append.Command.ID] || len(group) > 0 && size+t.bytes > maxGroupBytes {
+		if streams[t.append.Stream] || commands[t.append.Command.ID] || full(t) {
 			deferred = append(deferred, t)
 			return
 		}
@@ -223,6 +228,7 @@ func (l *Lane) gather(waiting *[]*ticket) []*ticket {
 		}
 		streams[t.append.Stream], commands[t.append.Command.ID] = true, true
 		size += t.bytes
+		events += len(t.append.Events)
 		group = append(group, t)
 	}
 	for _, t := range *waiting {
