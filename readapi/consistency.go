@@ -21,6 +21,13 @@ type Consistency struct {
 	waiting *waiting
 }
 
+// How long a server may take to answer, apart from the wait that the caller asked for. One whose host is gone says
+// nothing at all; then the tables answer for a view, and a problem for the tables.
+const (
+	askDatabase = 5 * time.Second
+	askView     = 500 * time.Millisecond
+)
+
 // NewConsistency reads from db.
 func NewConsistency(db *reads.DB) *Consistency {
 	c := &Consistency{db: db}
@@ -59,9 +66,11 @@ func (c *Consistency) Read(ctx context.Context, h ReadHeaders, scope Scope, fn f
 	}
 	wait, stop := context.WithTimeout(ctx, h.wait())
 	defer stop()
+	asking, giveUp := context.WithTimeout(ctx, h.wait()+askDatabase)
+	defer giveUp()
 	for {
 		var lag lags
-		err := c.db.Snapshot(ctx, func(ctx context.Context, q reads.Queryer) error {
+		err := c.db.Snapshot(asking, func(ctx context.Context, q reads.Queryer) error {
 			s, err := open(ctx, q, scope)
 			if err != nil {
 				return err
@@ -80,7 +89,7 @@ func (c *Consistency) Read(ctx context.Context, h ReadHeaders, scope Scope, fn f
 		if wait.Err() == nil {
 			continue
 		}
-		places, err := c.places(ctx)
+		places, err := c.places(asking)
 		if err != nil {
 			return unavailable(ctx, err)
 		}
@@ -244,7 +253,9 @@ func (c *Consistency) ReadView(ctx context.Context, h ReadHeaders, view ViewRead
 		return err
 	}
 	if view != nil {
-		if rows, err := view.Read(ctx, topic, key); err == nil && rows.Whole && at(rows, tok, topic, key) {
+		asking, giveUp := context.WithTimeout(ctx, askView)
+		defer giveUp()
+		if rows, err := view.Read(asking, topic, key); err == nil && rows.Whole && at(rows, tok, topic, key) {
 			return fn(rows)
 		}
 	}

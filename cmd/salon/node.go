@@ -175,6 +175,7 @@ func (n *node) openReads(ctx context.Context) error {
 	}
 	// A view that is away must cost a read little: the tables behind it answer then.
 	options.DialTimeout, options.ReadTimeout, options.MaxRetries = time.Second, 2*time.Second, 1
+	options.ContextTimeoutEnabled = true // a screen gives a view less time than that
 	redis.SetLogger(redisLog{n.tel.Log}) // by itself it prints to the terminal
 	n.redis = redis.NewClient(options)
 	n.tel.Metrics.Pool("reads", n.reads.Stats)
