@@ -26,8 +26,9 @@ type outage struct {
 }
 
 // TestServersMayGoAwayAndComeBack takes Kafka, Redis, MySQL and PostgreSQL away one after the other while people live
-// on. Writes need PostgreSQL alone; reads answer from what is whole and say how far behind they are when a token asks
-// for more; everything catches up by itself. At the end every acknowledged write is there, once.
+// on: refusing connections, as a server that ended does, or silent, as a host that is gone. Writes need PostgreSQL
+// alone; reads answer from what is whole and say how far behind they are when a token asks for more; everything catches
+// up by itself. At the end every acknowledged write is there, once.
 func TestServersMayGoAwayAndComeBack(t *testing.T) {
 	harness.NeedsServers(t)
 	seed := newSeed(t)
@@ -67,6 +68,8 @@ func TestServersMayGoAwayAndComeBack(t *testing.T) {
 		{"Redis", redis.Cut, (*outage).withoutRedis, func() { redis.Restore(t) }},
 		{"Redis' memory", func() { models.redis.FlushDB(t.Context()) }, (*outage).withoutRedis, func() {}},
 		{"MySQL", mysql.Cut, (*outage).withoutMySQL, func() { mysql.Restore(t) }},
+		{"frozen Redis", redis.Freeze, (*outage).withoutRedis, redis.Thaw},
+		{"frozen MySQL", mysql.Freeze, (*outage).withSilentMySQL, mysql.Thaw},
 		{"PostgreSQL", postgres.Cut, (*outage).withoutPostgreSQL, func() { postgres.Restore(t) }},
 	} {
 		away.cut()
@@ -166,7 +169,7 @@ func (o *outage) reads(path string, status int, tokens ...token.Token) response 
 	if err != nil || r.status != status {
 		o.t.Errorf("GET %s: %v %d %s, want %d", path, err, r.status, r.body, status)
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 8*time.Second { // a second for the token, five for a server that says nothing
 		o.t.Errorf("GET %s took %v to answer %d", path, took, r.status)
 	}
 	if err == nil && r.status == http.StatusServiceUnavailable && path != "/readyz" {
@@ -220,6 +223,16 @@ func (o *outage) withoutMySQL() {
 	}
 	o.goesOn(o.t, 100)
 	o.reads("/readyz", http.StatusOK)
+}
+
+// withSilentMySQL: it takes a while to find out.
+func (o *outage) withSilentMySQL() {
+	o.booksAtOnce()
+	if r := o.reads("/v1/reservations/"+o.old.reservation(), http.StatusServiceUnavailable); r.code() != "read_model.unavailable" {
+		o.t.Errorf("a read of a silent MySQL: %s", r.body)
+	}
+	o.reads(quietSlots, http.StatusOK)
+	o.goesOn(o.t, 25)
 }
 
 // withoutPostgreSQL: nothing can be written; what is written can be read as long as the persons' keys are known.

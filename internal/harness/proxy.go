@@ -1,7 +1,6 @@
 package harness
 
 import (
-	"io"
 	"net"
 	"net/url"
 	"sync"
@@ -16,6 +15,7 @@ type Proxy struct {
 	mu       sync.Mutex
 	listener net.Listener // nil while it is cut
 	conns    map[net.Conn]bool
+	frozen   chan struct{} // closed when it thaws; nil while it passes
 	wg       sync.WaitGroup
 }
 
@@ -53,6 +53,51 @@ func (p *Proxy) Cut() {
 	}
 	for c := range p.conns {
 		c.Close()
+	}
+	p.thaw()
+}
+
+// Freeze lets connections stand and be made, and nothing pass: as a host that lost its power, or its network.
+func (p *Proxy) Freeze() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.frozen == nil {
+		p.frozen = make(chan struct{})
+	}
+}
+
+// Thaw lets pass what was held up.
+func (p *Proxy) Thaw() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.thaw()
+}
+
+func (p *Proxy) thaw() {
+	if p.frozen != nil {
+		close(p.frozen)
+		p.frozen = nil
+	}
+}
+
+func (p *Proxy) copy(to, from net.Conn) {
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buffer)
+		p.mu.Lock()
+		frozen := p.frozen
+		p.mu.Unlock()
+		if frozen != nil {
+			<-frozen
+		}
+		if n > 0 {
+			if _, err := to.Write(buffer[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
 	}
 }
 
@@ -94,7 +139,7 @@ func (p *Proxy) pass(l net.Listener, in net.Conn) {
 	var both sync.WaitGroup
 	for _, way := range [][2]net.Conn{{in, out}, {out, in}} {
 		both.Go(func() {
-			_, _ = io.Copy(way[0], way[1])
+			p.copy(way[0], way[1])
 			in.Close()
 			out.Close()
 		})
