@@ -11,6 +11,12 @@ import (
 )
 
 // writer is the one connection that writes. Only the lane's flusher uses it.
+//
+// Where an append's time goes (pprof, 32 callers, about 42 µs of processor time each): two fifths write pages to the
+// log, since each append touches a page of its own in every index whose keys come in no order (commands, streams,
+// slices); a third runs statements, database/sql's part in it a tenth of the whole; a sixth is the flush. So what is
+// worth saving is an index or a statement a row, and callers who share a flush. Without events_slice it would be 37 µs,
+// and each rebuild would have to read everything.
 type writer struct {
 	db       *sql.DB
 	signal   *eventstore.Signal
