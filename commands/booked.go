@@ -47,7 +47,7 @@ func (x *Executor) reservationAnswer(ctx context.Context, h WriteHeaders, id str
 		var err error
 		// What the state let go of has ended, and does not change any more.
 		if res, ok, err = x.pastReservation(ctx, id); err != nil {
-			return nil, err
+			return nil, happened(err)
 		}
 	}
 	if !ok {
@@ -65,7 +65,7 @@ func (x *Executor) reservationAnswer(ctx context.Context, h WriteHeaders, id str
 		out.Body.Cancellation[i] = CancelTier(tier)
 	}
 	out.Body.Erased = o.erased
-	return out, o.err
+	return out, happened(o.err)
 }
 
 // OnReservation is the input of a transition without a body.

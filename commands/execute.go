@@ -204,6 +204,15 @@ func (c *execution[S]) advance(s Folded[S], a eventstore.Append, events []domain
 	return Result[S]{Folded: s, Stream: a.Stream, Key: a.Key}
 }
 
+// happened is an error after the command was accepted. A store that went away since has lost the answer, not the write,
+// and the same key brings it: "nothing was done" would be false.
+func happened(err error) error {
+	if !errors.Is(err, eventstore.ErrUnavailable) {
+		return err
+	}
+	return fmt.Errorf("accepted, not answered: %w: %w", eventstore.ErrOutcomeUnknown, err)
+}
+
 // replay answers a command that was accepted before: the state folded to where it left its stream. near is a state of
 // the same stream, to save reading.
 func (c *execution[S]) replay(ctx context.Context, first eventstore.Command, near Folded[S]) (Result[S], error) {
@@ -215,7 +224,7 @@ func (c *execution[S]) replay(ctx context.Context, first eventstore.Command, nea
 	}
 	s, err := read(ctx, c.Executor, c.target.Kind, first.Stream, near, first.LastRevision)
 	if err != nil {
-		return Result[S]{}, err
+		return Result[S]{}, happened(err)
 	}
 	if s.Revision != first.LastRevision {
 		return Result[S]{}, fmt.Errorf("command %s ended at revision %d of %s, which ends at %d", first.ID, first.LastRevision, first.Stream, s.Revision)

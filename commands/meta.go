@@ -78,6 +78,7 @@ func (h *WriteHeaders) Resolve(ctx huma.Context) []error {
 		var b [16]byte
 		rand.Read(b[:])
 		h.IdempotencyKey = hex.EncodeToString(b[:])
+		ctx.SetHeader("Idempotency-Key", h.IdempotencyKey) // also on a failure: without it, outcome.unknown could not be settled
 	}
 	var err error
 	if h.matches, err = parseIfMatch(ctx.Header("If-Match")); err != nil {

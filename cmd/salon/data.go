@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"path/filepath"
 )
@@ -24,6 +26,16 @@ func defaultData() string {
 		return "salon-data"
 	}
 	return filepath.Join(home, ".local", "share", "salon")
+}
+
+// socketPath is where a data folder's process listens for other verbs: in the folder, or, when its path is longer than
+// a socket's may be (108 bytes on Linux), under a name made of it among the temporary files.
+func socketPath(data string) string {
+	path := filepath.Join(data, socketName)
+	if len(path) < 100 {
+		return path
+	}
+	return filepath.Join(os.TempDir(), fmt.Sprintf("salon-%x", sha256.Sum256([]byte(path)))[:30]+".sock")
 }
 
 func keyFile(given, data string) string {

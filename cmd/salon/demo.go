@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -23,6 +24,12 @@ type demoCmd struct {
 func (c *demoCmd) Run(ctx context.Context, t *terminal) error {
 	file := keyFile(c.AuthKeyFile, c.Data)
 	mint := func(sub, role string) (string, error) { return mint(file, sub, role, time.Hour) }
+	if u, err := url.Parse(c.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return usage(fmt.Errorf("--url %q is not an http:// or https:// address", c.URL))
+	}
+	if _, err := newClient(c.URL, "").call(ctx, http.MethodGet, "/healthz", "", nil); err != nil {
+		return fmt.Errorf("nothing answers at %s: start a system with `make run`, or name one with --url (%w)", c.URL, err)
+	}
 	return story(ctx, strings.TrimSuffix(c.URL, "/"), mint, t.out)
 }
 
@@ -35,20 +42,20 @@ type reservation struct {
 	RefundPercent *int      `json:"refund_percent"`
 }
 
-func story(ctx context.Context, url string, mint minter, out io.Writer) error {
+func story(ctx context.Context, base string, mint minter, out io.Writer) error {
 	var b [4]byte
 	_, _ = rand.Read(b[:]) // never fails
 	run := hex.EncodeToString(b[:])
 	salon := demoSalon{"demo-" + run, "데모 살롱 " + run, "서울 종로구 세종대로 1", []string{"seoul/jongno-gu"}, []string{"shop"}, "request", 1000}
-	groomer, err := as(url, mint, salon.id, "groomer")
+	groomer, err := as(base, mint, salon.id, "groomer")
 	if err != nil {
 		return err
 	}
-	customer, err := as(url, mint, "minji-"+run, "customer")
+	customer, err := as(base, mint, "minji-"+run, "customer")
 	if err != nil {
 		return err
 	}
-	rival, err := as(url, mint, "jiho-"+run, "customer")
+	rival, err := as(base, mint, "jiho-"+run, "customer")
 	if err != nil {
 		return err
 	}

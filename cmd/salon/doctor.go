@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -61,7 +60,7 @@ func (c *doctorCmd) findings(ctx context.Context) ([]finding, error) {
 		return nil, usage(err)
 	}
 	if c.Events == "" {
-		return askProcess(ctx, filepath.Join(c.Data, socketName))
+		return askProcess(ctx, socketPath(c.Data))
 	}
 	if err := c.Need(true, true, true, true); err != nil {
 		return nil, usage(err)

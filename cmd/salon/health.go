@@ -39,6 +39,7 @@ func (n *node) healthRoutes(s *httpserver.Server) {
 		}
 		return c.JSON(http.StatusOK, map[string]string{"status": "ready"})
 	})
+	s.Echo().GET("/", func(c echo.Context) error { return c.Redirect(http.StatusFound, "/docs") })
 	if n.http.MetricsListen == "" && n.alone {
 		s.Echo().GET("/metrics", echo.WrapHandler(n.metrics()))
 	}

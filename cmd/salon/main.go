@@ -36,7 +36,7 @@ type cli struct {
 	OpenAPI openAPICmd `cmd:"" name:"openapi" help:"Print the OpenAPI 3.1 document."`
 	Bench   benchCmd   `cmd:"" help:"Measure this system on this machine."`
 
-	Version kong.VersionFlag `help:"Print the version." short:"V"`
+	Version kong.VersionFlag `help:"Print the version." short:"V" env:"-"`
 }
 
 // usageError is a call that was wrong: exit code 2.

@@ -105,9 +105,14 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 			return err
 		}
 	}
+	if !n.alone && (has(roleRelay) || has(roleProjector)) {
+		if err := n.checkTopics(ctx); err != nil {
+			return err
+		}
+	}
 	var server *httpserver.Server
 	if n.listener != nil {
-		if server, err = n.newServer(has(roleCommands), has(roleReadAPI)); err != nil {
+		if server, err = n.newServer(ctx, has(roleCommands), has(roleReadAPI)); err != nil {
 			return err
 		}
 	}
@@ -131,6 +136,7 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 		}
 	}
 	if server != nil {
+		n.tel.Log.InfoContext(ctx, "serving", "address", n.listener.Addr().String(), "roles", roles)
 		group.Go(func() error { return server.Run(ctx, n.listener) })
 	}
 	if n.http.MetricsListen != "" {
@@ -193,6 +199,17 @@ func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
 	l.log.DebugContext(ctx, "redis client", "message", fmt.Sprintf(format, v...))
 }
 
+// checkTopics refuses another partition count than the topics have. Topics that are missing, or a Kafka that is away, may
+// come later.
+func (n *node) checkTopics(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if err := topicsOf(n.servers).Check(ctx); errors.Is(err, relay.ErrPartitions) {
+		return err
+	}
+	return nil
+}
+
 // checkReads refuses a reads database that lacks the tables of this release: every read would fail. One that is away
 // may come later.
 func (n *node) checkReads(ctx context.Context) error {
@@ -207,6 +224,7 @@ func (n *node) checkReads(ctx context.Context) error {
 // superviseRelay starts the relay again whenever a run ends: each start reads where the log stands. A store that was
 // restored behind the log is the one thing that no new start can mend: then nothing is relayed until somebody acts.
 func (n *node) superviseRelay(ctx context.Context) error {
+	said := "" // the same reason is told once
 	for failures := 0; ; failures++ {
 		began := time.Now()
 		err := n.relay.Run(ctx)
@@ -222,8 +240,9 @@ func (n *node) superviseRelay(ctx context.Context) error {
 		if time.Since(began) > time.Minute {
 			failures = 0
 		}
-		if failures == 0 {
+		if why := fmt.Sprint(err); why != said {
 			n.tel.Log.ErrorContext(ctx, "relay stopped; starting it again", "error", err)
+			said = why
 		}
 		select {
 		case <-ctx.Done():
@@ -234,9 +253,12 @@ func (n *node) superviseRelay(ctx context.Context) error {
 }
 
 // newServer is the HTTP edge with the operations of the roles on it, and what tells how the process is.
-func (n *node) newServer(writes, screens bool) (*httpserver.Server, error) {
+func (n *node) newServer(ctx context.Context, writes, screens bool) (*httpserver.Server, error) {
 	keys, err := sealed.New(n.store, n.master)
 	if err != nil {
+		return nil, err
+	}
+	if err := keys.Verify(ctx); errors.Is(err, sealed.ErrWrongMaster) {
 		return nil, err
 	}
 	s := httpserver.New(httpserver.Config{
@@ -290,10 +312,10 @@ func (n *node) observe(ctx context.Context) error {
 		case <-tick.C:
 		}
 		now := time.Now()
-		if n.relay != nil && n.relay.Leading() {
+		if n.relay != nil && (n.relay.Leading() || n.alone) { // of several relays, the leader tells
 			if head, err := n.store.Head(ctx); err == nil {
 				lag := head.Position - min(head.Position, n.relay.Position())
-				if lag == 0 {
+				if lag == 0 || behindSince.IsZero() {
 					behindSince = now
 				}
 				n.tel.Metrics.Relay(lag, now.Sub(behindSince))

@@ -72,7 +72,7 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 	if err := n.migrate(ctx); err != nil {
 		return err
 	}
-	socket, err := listenSocket(ctx, folder.File(socketName))
+	socket, err := listenSocket(ctx, socketPath(folder.Path))
 	if err != nil {
 		return err
 	}

@@ -152,6 +152,7 @@ func (r *Relay) lead(ctx context.Context) error {
 	r.leading.Store(true)
 	defer r.leading.Store(false)
 	r.Log.InfoContext(ctx, "relay leads", "position", from, "head", head.Position)
+	idle := false // the last pass found nothing
 	for {
 		next, err := r.pass(ctx, producer, ends, from, head.Incarnation)
 		if err != nil {
@@ -161,7 +162,14 @@ func (r *Relay) lead(ctx context.Context) error {
 			if err := r.Store.Wait(ctx, from); err != nil {
 				return fmt.Errorf("relay: wait for events: %w", err)
 			}
+			if idle { // the store says there is more and gives nothing: it was promoted behind what it had said before
+				select {
+				case <-ctx.Done():
+				case <-time.After(10 * time.Millisecond):
+				}
+			}
 		}
+		idle = next == from
 		from = next
 	}
 }

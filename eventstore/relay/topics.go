@@ -88,6 +88,9 @@ func ensure(ctx context.Context, admin *kadm.Client, topic string, partitions in
 	return nil
 }
 
+// ErrPartitions says that a topic is there with another partition count: keys would be looked for where they are not.
+var ErrPartitions = errors.New("wrong partition count")
+
 // Check says what is wrong with the topics, and what to do.
 func (t Topics) Check(ctx context.Context) error {
 	client, err := t.open()
@@ -119,14 +122,14 @@ func (t Topics) check(ctx context.Context, admin *kadm.Client) error {
 		case l.Err != nil:
 			wrong = append(wrong, fmt.Errorf("topic %s: %w", name, l.Err))
 		case name == leader && len(l.Partitions) != 1:
-			wrong = append(wrong, fmt.Errorf("topic %s has %d partitions, not 1: whoever has the one leads; give another --topic-prefix", name, len(l.Partitions)))
+			wrong = append(wrong, fmt.Errorf("%w: topic %s has %d, not 1: whoever has the one leads; give another --topic-prefix", ErrPartitions, name, len(l.Partitions)))
 		case name != leader && len(l.Partitions) != t.Partitions:
 			others[len(l.Partitions)] = append(others[len(l.Partitions)], name)
 		}
 	}
 	for _, n := range slices.Sorted(maps.Keys(others)) {
-		wrong = append(wrong, fmt.Errorf("%s: %d partitions, not %d: the count is fixed once events are in it; give --partitions %d, or another --topic-prefix",
-			strings.Join(others[n], ", "), n, t.Partitions, n))
+		wrong = append(wrong, fmt.Errorf("%w: %s: %d partitions, not %d: the count is fixed once events are in it; give --partitions %d, or another --topic-prefix",
+			ErrPartitions, strings.Join(others[n], ", "), n, t.Partitions, n))
 	}
 	if len(missing) > 0 {
 		wrong = append(wrong, missing)

@@ -31,6 +31,9 @@ const (
 	cacheKeys = 20_000
 )
 
+// ErrWrongMaster says that a person's key was wrapped under another master key.
+var ErrWrongMaster = errors.New("wrapped under another master key: give --master-key-file the one of this store")
+
 // KeyStore keeps wrapped keys. eventstore.Store is one.
 type KeyStore interface {
 	// PersonKey finds a person's current wrapped key; an erased or never made one is not found.
@@ -118,6 +121,16 @@ func (k *Keys) MAC(ctx context.Context, subject string, message []byte) ([]byte,
 	return append(key.print[:], h.Sum(nil)[:sha256.Size-len(key.print)]...), nil
 }
 
+// probeSubject owns a key that seals nothing: it tells whether a process has the store's master key.
+const probeSubject = "system:master-key"
+
+// Verify refuses a master key that is not the one under which this store's keys are wrapped. A process that went on
+// with another would wrap new people's keys under it, and nobody else could read what they write.
+func (k *Keys) Verify(ctx context.Context) error {
+	_, err := k.of(ctx, probeSubject)
+	return err
+}
+
 // SameMessage reports whether two MACs of one subject may be of the same message. When the first one's key was erased
 // nobody can tell any more, and it says yes: a repeated request of an erased person is answered as erased, not refused.
 func SameMessage(a, b []byte) bool {
@@ -185,7 +198,7 @@ func (k *Keys) named(ctx context.Context, name keyName) (*personKey, bool, error
 func (k *Keys) unwrap(name keyName, wrapped []byte) (*personKey, error) {
 	raw, err := open(k.master, name, wrapped)
 	if err != nil {
-		return nil, fmt.Errorf("unwrap key %s: is this the right master key? %w", name.id, err)
+		return nil, fmt.Errorf("unwrap key %s: %w (%w)", name.id, ErrWrongMaster, err)
 	}
 	aead, err := newGCM(raw)
 	if err != nil {
