@@ -160,7 +160,7 @@ func TestAFailureIsOneLineThatSaysWhatToDo(t *testing.T) {
 		{"a data folder that cannot be", []string{"up", "--data", filepath.Join(file, "x"), "--listen", "127.0.0.1:0"}, []string{"data folder"}},
 		{"a token without a key", []string{"token", "--sub", "kim", "--role", "customer", "--data", dir}, []string{"salon up", "--auth-key-file"}},
 		{"doctor without a process", []string{"doctor", "--data", dir}, []string{"salon up", "--events"}},
-		{"a demo against nothing", []string{"demo", "--data", dir}, []string{"--auth-key-file"}},
+		{"a demo against nothing", []string{"demo", "--data", dir, "--url", "http://127.0.0.1:1"}, []string{"127.0.0.1:1", "--url"}},
 		{"a SQLite folder that cannot be", []string{"migrate", "up", "--events", "sqlite:" + filepath.Join(file, "x"), "--reads", "sqlite:" + filepath.Join(dir, "r.db")}, []string{"event store"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

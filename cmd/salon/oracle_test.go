@@ -131,48 +131,49 @@ func (h past) once(deeds []deed, find finder) (wrong []string) {
 func commandName(name string) string { return strings.ReplaceAll(name, "-", "_") }
 
 // apart checks by a bookkeeping of its own that at no moment two visits of a groomer overlapped, buffers included (G9).
+// The town's salons never change their buffer, so each visit has that of its salon.
 func (h past) apart() (wrong []string) {
 	type taken struct {
 		from, to, dead time.Time // dead: when a hold ends by itself
 		minutes        int
-		customer       string
 	}
-	books := map[string]map[string]taken{}
-	take := func(e engine.Event, id string, t taken) {
-		for other, o := range books[e.Key] {
+	type book struct {
+		buffer int
+		taken  map[string]taken
+	}
+	books := map[string]*book{}
+	take := func(e engine.Event, id string, start time.Time, minutes int, dead time.Time) {
+		b := books[e.Key]
+		t := taken{start, start.Add(time.Duration(minutes+b.buffer) * time.Minute), dead, minutes}
+		for other, o := range b.taken {
 			if other != id && t.from.Before(o.to) && o.from.Before(t.to) && (o.dead.IsZero() || o.dead.After(e.At)) {
 				wrong = append(wrong, fmt.Sprintf("position %d: %s takes [%v, %v), where %s has [%v, %v)", e.Position, id, t.from, t.to, other, o.from, o.to))
 			}
 		}
-		books[e.Key][id] = t
-	}
-	during := func(v groomer.Visit) taken {
-		return taken{v.Start, v.Start.Add(time.Duration(v.Minutes+v.BufferMinutes) * time.Minute), time.Time{}, v.Minutes, v.CustomerID}
+		b.taken[id] = t
 	}
 	for _, e := range h.events {
-		book := books[e.Key]
+		b := books[e.Key]
 		switch ev := e.Event.(type) {
 		case groomer.Registered:
-			books[e.Key] = map[string]taken{}
+			books[e.Key] = &book{taken: map[string]taken{}}
+		case groomer.PoliciesChanged:
+			b.buffer = ev.BufferMinutes
 		case groomer.SlotHeld:
-			t := during(ev.Visit)
-			t.dead = ev.ExpiresAt
-			take(e, ev.HoldID, t)
+			take(e, ev.HoldID, ev.Start, ev.Minutes, ev.ExpiresAt)
 		case groomer.HoldReleased:
-			delete(book, ev.HoldID)
+			delete(b.taken, ev.HoldID)
 		case groomer.Requested:
-			delete(book, ev.HoldID)
-			take(e, ev.ReservationID, during(ev.Visit))
+			delete(b.taken, ev.HoldID)
+			take(e, ev.ReservationID, ev.Start, ev.Minutes, time.Time{})
 		case groomer.Rescheduled:
-			t := book[ev.ReservationID]
-			t.from, t.to = ev.Start, ev.Start.Add(time.Duration(t.minutes+ev.BufferMinutes)*time.Minute)
-			take(e, ev.ReservationID, t)
+			take(e, ev.ReservationID, ev.Start, b.taken[ev.ReservationID].minutes, time.Time{})
 		case groomer.Declined:
-			delete(book, ev.ReservationID)
+			delete(b.taken, ev.ReservationID)
 		case groomer.Expired:
-			delete(book, ev.ReservationID)
+			delete(b.taken, ev.ReservationID)
 		case groomer.Cancelled:
-			delete(book, ev.ReservationID)
+			delete(b.taken, ev.ReservationID)
 		}
 	}
 	return wrong
@@ -218,6 +219,8 @@ func (h past) said(rooms map[string][]post) (wrong []string) {
 // answers checks over HTTP that everybody finds what they were told: each reservation as it was last answered, its
 // history with every step once, each room with every message once. All reads carry the tokens of all writes.
 func (w *town) answers(ctx context.Context, seed uint64) (wrong []string) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	var mu sync.Mutex
 	complain := func(format string, args ...any) {
 		mu.Lock()
