@@ -31,9 +31,10 @@ type worker struct {
 	done  chan struct{} // closed when run has returned
 	wake  chan struct{} // one token: something below has changed
 
-	started bool      // run was called
-	gaps    int       // seen since the last batch
-	began   time.Time // the last batch
+	started bool          // run was called
+	gaps    int           // seen since the last batch
+	began   time.Time     // the last batch
+	took    time.Duration // the last batch, with all that it waited for
 
 	mu       sync.Mutex
 	pending  []*kgo.Record // fetched and not yet applied, without gaps
@@ -115,6 +116,7 @@ func (w *worker) step() error {
 	}
 	for len(records) > 0 {
 		n, err := w.emit(records)
+		w.took = time.Since(w.began)
 		if err != nil {
 			w.owner = nil
 			return err
@@ -222,9 +224,19 @@ func (w *worker) next() ([]*kgo.Record, error) {
 	}
 }
 
-// rest keeps batches at least the runner's pace apart. It returns false when the worker is to end.
+// restShare and longestRest make a worker leave a busy target alone for a while: what a batch costs is mostly its
+// transaction, and a batch that took long has waited for others. Measured with everything in one process: at 7,000
+// commands a second, batches of five events took a third of the processor; resting four times as long as the last batch
+// took makes them larger, and the commands faster.
+const (
+	restShare   = 4
+	longestRest = 50 * time.Millisecond
+)
+
+// rest keeps batches at least the runner's pace apart, more when the target is busy. It returns false when the worker
+// is to end.
 func (w *worker) rest() bool {
-	left := w.s.r.pace() - time.Since(w.began)
+	left := max(w.s.r.pace(), min(restShare*w.took, longestRest)) - time.Since(w.began)
 	return left <= 0 || w.wait(left)
 }
 
