@@ -30,7 +30,6 @@ func TestOfFortyRivalsForASlotOneGetsIt(t *testing.T) {
 	}
 	w := newTown(nodes, nil, c.mint(t))
 	w.open(t.Context(), 1, salons(1))
-	rivals := crowd(domain.Customer, "rival-%d", 40)
 	start := time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, 3) // 09:00 in Seoul
 	for round := range 8 {
 		path, what := "/v1/reservations", "reservation"
@@ -41,6 +40,7 @@ func TestOfFortyRivalsForASlotOneGetsIt(t *testing.T) {
 			"groomer_id": "salon-0", "start": start.Add(time.Duration(round) * time.Hour), "mode": "shop",
 			"dogs": []map[string]any{{"name": "콩이", "size": "small", "services": []string{"bath"}}},
 		}
+		rivals := crowd(domain.Customer, fmt.Sprintf("rival-%d-%%d", round), 40) // others each time: nobody has too many holds
 		answers := make([]string, len(rivals))
 		var all sync.WaitGroup
 		ready := make(chan struct{})
