@@ -64,8 +64,6 @@ func (b *e2e) real(ctx context.Context, servers config.Servers) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	// Topics and groups of its own: an earlier run's log would be projected first.
-	servers.Topics.TopicPrefix = fmt.Sprintf("bench%d.", time.Now().UnixNano())
 	n := &node{servers: servers}
 	if err := n.migrate(ctx); err != nil {
 		return err

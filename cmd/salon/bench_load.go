@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -81,6 +83,7 @@ func script(customer, groomer domain.Actor, start time.Time, round int, hold, re
 
 // people are the bench's salons and customers, and the two desks that take their commands.
 type people struct {
+	run          string // part of every name: a second run on the same store must not be answered what the first one was
 	direct, http desk
 	reader       func(caller int) *client // who reads back over HTTP
 	visible      *visibility
@@ -90,7 +93,7 @@ type people struct {
 }
 
 func newPeople(ctx context.Context, n *node, url string, mint minter, visible *visibility) (*people, error) {
-	p := &people{direct: &directDesk{n.executor}, visible: visible}
+	p := &people{run: strings.ToLower(rand.Text()[:8]), direct: &directDesk{n.executor}, visible: visible}
 	visible.partitions = n.servers.Topics.Partitions
 	head, err := n.store.Head(ctx)
 	if err != nil {
@@ -100,7 +103,7 @@ func newPeople(ctx context.Context, n *node, url string, mint minter, visible *v
 	h := &httpDesk{url: url, mint: mint, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 2 * callers}, Timeout: 35 * time.Second}}
 	p.http = h
 	p.reader = func(caller int) *client {
-		return &client{url: url, token: h.token(benchCustomer(caller)), http: h.client}
+		return &client{url: url, token: h.token(p.customer(caller)), http: h.client}
 	}
 	salon := demoSalon{name: "벤치 살롱", address: "서울 중구 을지로 1", areas: []string{"seoul/jung-gu"}, modes: []string{"shop"}, booking: "instant", factor: 1000}
 	b, err := json.Marshal(salonBody(salon))
@@ -116,7 +119,7 @@ func newPeople(ctx context.Context, n *node, url string, mint minter, visible *v
 		register.Hours = append(register.Hours, commands.OpeningHours{Weekday: d, Opens: "00:00", Closes: "24:00"})
 	}
 	for i := range callers {
-		m, err := p.direct.do(ctx, action{by: benchGroomer(i), name: "register_groomer", target: benchGroomer(i).ID, body: register, key: "bench"})
+		m, err := p.direct.do(ctx, action{by: p.groomer(i), name: "register_groomer", target: p.groomer(i).ID, body: register, key: "bench"})
 		if err != nil {
 			return nil, err
 		}
@@ -132,12 +135,12 @@ func newPeople(ctx context.Context, n *node, url string, mint minter, visible *v
 	return p, err
 }
 
-func benchGroomer(i int) domain.Actor {
-	return domain.Actor{ID: fmt.Sprintf("bench-%d", i), Role: domain.Groomer}
+func (p *people) groomer(i int) domain.Actor {
+	return domain.Actor{ID: fmt.Sprintf("bench-%s-%d", p.run, i), Role: domain.Groomer}
 }
 
-func benchCustomer(i int) domain.Actor {
-	return domain.Actor{ID: fmt.Sprintf("customer-%d", i), Role: domain.Customer}
+func (p *people) customer(i int) domain.Actor {
+	return domain.Actor{ID: fmt.Sprintf("bench-%s-%d", p.run, i), Role: domain.Customer}
 }
 
 // directDesk calls the command layer as its HTTP operations do.
@@ -275,7 +278,7 @@ func (l *load) play(ctx context.Context, caller int, began time.Time, lasts time
 		p.round[caller]++
 		var hold, reservation string
 		start := p.starts[round%len(p.starts)]
-		for _, step := range script(benchCustomer(caller), benchGroomer(caller), start, round, &hold, &reservation) {
+		for _, step := range script(p.customer(caller), p.groomer(caller), start, round, &hold, &reservation) {
 			if l.rate > 0 {
 				due := began.Add(time.Duration((float64(n*l.callers+caller) / l.rate) * float64(time.Second)))
 				if err := until(ctx, due); err != nil {
