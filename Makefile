@@ -25,6 +25,18 @@ test: ## Start the real servers, run every check and every test, stop the server
 test-fast: ## Run the tests that need no servers
 	go test -short ./...
 
+.PHONY: test-long
+test-long: ## Run the event stores' tests for longer: 30 s where they run 1 s, ten times the faults
+	deploy/tools/with-services.sh deploy/tools/check.sh long
+
+.PHONY: test-faults
+test-faults: ## Hurt a system of own servers 60 times and look whether a projection lost, doubled or swapped an event
+	@deploy/tools/check.sh faults
+
+.PHONY: test-faults-long
+test-faults-long: ## The same 1,000 times, over several runs of an hour; run it again to go on
+	@SALON_TEST_FAULTS=1000 deploy/tools/check.sh faults
+
 .PHONY: services
 services: ## Start Kafka, PostgreSQL, MySQL, MariaDB and Redis; write .run/env, ready to be sourced
 	@deploy/services/services.sh up
@@ -40,6 +52,8 @@ services-status: ## Say which of the servers run, and where
 .PHONY: bench
 bench: build ## Run the Go benchmarks on the real servers, then the system's own end-to-end figures
 	deploy/tools/with-services.sh go test -run '^$$' -bench . -benchmem -p 1 ./...
+	deploy/tools/with-services.sh bin/salon bench append --json
+	bin/salon bench append --json
 	bin/salon bench e2e --json
 
 .PHONY: lint
@@ -64,4 +78,4 @@ clean: services-stop ## Stop the servers; remove bin and .run with all data in t
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -48,4 +48,5 @@ func Register(api huma.API, x *Executor) {
 	x.servePostMessage(api)
 	x.serveMarkRead(api)
 	x.serveLeaveRoom(api)
+	x.serveReadInbox(api)
 }

@@ -46,7 +46,7 @@ func (x *Executor) reservationAnswer(ctx context.Context, h WriteHeaders, id str
 	if !ok {
 		var err error
 		// What the state let go of has ended, and does not change any more.
-		if res, ok, err = x.pastReservation(ctx, id); err != nil {
+		if res, ok, err = x.pastReservation(ctx, r.State, id); err != nil {
 			return nil, happened(err)
 		}
 	}

@@ -18,9 +18,27 @@ const longest = 10 * time.Second
 // maxConflicts is how often a command decides anew after losing a race against another process.
 const maxConflicts = 8
 
-// Kind is how the streams of one kind fold into a state. Evolve must not change the state that it is given.
+// Kind is how the streams of one kind fold into a state.
 type Kind[S any] struct {
+	// Evolve must not change the state that it is given.
 	Evolve func(S, domain.Fact) S
+	// FoldVersion names what Evolve makes of a history: another fold, or another look of S as JSON, is another version.
+	// Snapshots are kept by it; 0 keeps none.
+	FoldVersion int
+	// Restore gives a decoded state what JSON does not carry. Optional.
+	Restore func(S) S
+	// Size estimates the memory that a state takes, at a small and constant cost. Without it, smallState.
+	Size func(S) int
+}
+
+// smallState is the size of a state that does not say.
+const smallState = 512
+
+func (k Kind[S]) size(s S) int {
+	if k.Size == nil {
+		return smallState
+	}
+	return k.Size(s)
 }
 
 // Folded is a state and the place in its stream that it was folded to.
@@ -140,7 +158,7 @@ func (c *execution[S]) run(ctx context.Context, decide func(S, time.Time) ([]dom
 
 // append writes the decision. An unknown outcome is settled here when one more try can do it.
 func (c *execution[S]) append(ctx context.Context, s Folded[S], events []domain.Event, decidedAt time.Time) (Result[S], error) {
-	a, err := c.prepare(s.Revision, events, decidedAt)
+	a, err := c.prepare(s, events, decidedAt)
 	if err != nil {
 		return Result[S]{}, err
 	}
@@ -153,7 +171,8 @@ func (c *execution[S]) append(ctx context.Context, s Folded[S], events []domain.
 	var conflict *eventstore.ConflictError
 	switch {
 	case err == nil:
-		return c.advance(s, a, events, done), nil
+		c.life.wrote(c.Executor, done.Incarnation)
+		return c.advance(ctx, s, a, events, done), nil
 	case errors.As(err, &duplicate):
 		return c.replay(ctx, duplicate.Command, s)
 	case errors.As(err, &conflict):
@@ -166,7 +185,7 @@ func (c *execution[S]) append(ctx context.Context, s Folded[S], events []domain.
 	return Result[S]{}, fmt.Errorf("%s: %w", c.meta.Command, err)
 }
 
-func (c *execution[S]) prepare(expected eventstore.Revision, events []domain.Event, decidedAt time.Time) (eventstore.Append, error) {
+func (c *execution[S]) prepare(s Folded[S], events []domain.Event, decidedAt time.Time) (eventstore.Append, error) {
 	m, stream := c.meta, c.target.Stream
 	metadata, err := json.Marshal(eventstore.Metadata{
 		CommandID: m.CommandID, Command: m.Command, Actor: m.Actor,
@@ -176,7 +195,7 @@ func (c *execution[S]) prepare(expected eventstore.Revision, events []domain.Eve
 		return eventstore.Append{}, fmt.Errorf("encode metadata: %w", err)
 	}
 	a := eventstore.Append{
-		Stream: stream, Key: c.target.Key, Expected: expected, Metadata: metadata, DecidedAt: decidedAt,
+		Stream: stream, Key: c.target.Key, Expected: s.Revision, ExpectedID: s.last, Metadata: metadata, DecidedAt: decidedAt,
 		Command: eventstore.Command{ID: m.CommandID, RequestHash: m.RequestHash, Actor: m.Actor.Subject()},
 		Events:  make([]eventstore.NewEvent, len(events)),
 	}
@@ -191,16 +210,21 @@ func (c *execution[S]) prepare(expected eventstore.Revision, events []domain.Eve
 }
 
 // advance folds what was appended into the cached state: no read.
-func (c *execution[S]) advance(s Folded[S], a eventstore.Append, events []domain.Event, done eventstore.Appended) Result[S] {
+func (c *execution[S]) advance(ctx context.Context, s Folded[S], a eventstore.Append, events []domain.Event, done eventstore.Appended) Result[S] {
+	k, before := c.target.Kind, s.Revision
 	for i, e := range events {
 		s.Revision++
 		s.At, s.last = done.RecordedAt, a.Events[i].ID
-		s.State = c.target.Kind.Evolve(s.State, domain.Fact{
+		s.State = k.Evolve(s.State, domain.Fact{
 			Event: e, Revision: uint64(s.Revision), At: done.RecordedAt, By: c.meta.Actor, //nolint:gosec // not negative after ++
 		})
 	}
 	s.Position = done.Position
-	keep(c.Executor, a.Stream, s)
+	keep(c.Executor, k, a.Stream, s)
+	// Each revision is appended by one process: so each multiple is passed by one.
+	if each := snapshotEach(k, s); s.Revision/each != before/each {
+		save(ctx, c.Executor, k, a.Stream, s)
+	}
 	return Result[S]{Folded: s, Stream: a.Stream, Key: a.Key}
 }
 
@@ -236,7 +260,7 @@ func (c *execution[S]) replay(ctx context.Context, first eventstore.Command, nea
 func (c *execution[S]) readOn(ctx context.Context, s Folded[S]) (Folded[S], error) {
 	s, err := read(ctx, c.Executor, c.target.Kind, c.target.Stream, s, latest)
 	if err == nil {
-		keep(c.Executor, c.target.Stream, s)
+		keep(c.Executor, c.target.Kind, c.target.Stream, s)
 	}
 	return s, err
 }

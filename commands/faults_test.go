@@ -136,7 +136,7 @@ func TestARestoredStoreDropsTheCache(t *testing.T) {
 	want(t, "messages", r.State.Posted, []string{"other", "c"})
 
 	mustRun(t, other, "o2", "d") // same length, other events: only the ID of the last one tells
-	x.cache.put("chat-r", Folded[toy]{State: toy{[]string{"x", "y", "z"}}, Revision: 2, last: uuid.New()})
+	x.cache.put("chat-r", Folded[toy]{State: toy{[]string{"x", "y", "z"}}, Revision: 2, last: uuid.New()}, 1)
 	_, err := Execute(t.Context(), x, toyTarget("r"), toyMeta(t, x, "k4", ""), func(s toy, _ time.Time) ([]domain.Event, error) {
 		return nil, domain.Refuse("toy.seen", "%v", s.Posted)
 	})

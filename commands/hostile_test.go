@@ -40,6 +40,7 @@ func operations(w *world) []operation {
 		{kimToken, "POST", room + "/messages", map[string]any{"client_message_id": "n", "image_url": "https://x.example/1"}},
 		{kimToken, "POST", room + "/read", map[string]any{"seq": 0}},
 		{kimToken, "POST", room + "/leave", nil},
+		{kimToken, "POST", "/v1/notifications/read", map[string]any{"through": "1"}},
 	}
 	for _, verb := range []string{"confirm", "check-in", "complete", "no-show"} {
 		ops = append(ops, operation{mongToken, "POST", reservation + "/" + verb, nil})

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/dangdangsalon/salon/eventstore"
+	"github.com/dangdangsalon/salon/internal/token"
 )
 
 func TestAGroomerOpensABookAndChangesIt(t *testing.T) {
@@ -243,7 +244,7 @@ func TestMetadataSaysWhoWhatAndBecauseOfWhat(t *testing.T) {
 		Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 	}
 	n := 0
-	for r, err := range w.store.ReadAll(t.Context(), from) {
+	for r, err := range w.store.ReadAll(t.Context(), from, eventstore.Filter{}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -304,4 +305,37 @@ func TestNamesThatNobodyHasFillNoCache(t *testing.T) {
 		w.refused(404, "groomer.unknown", kimToken, "POST", "/v1/holds", wish(at(2, 10, 0), set("groomer_id", fmt.Sprint("nobody", i))))
 	}
 	want(t, "streams kept", len(w.x.cache.byName), 0)
+}
+
+func TestAnInboxIsReadForward(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t).salon("instant")
+	w.reserved(at(2, 10, 0))
+	head := w.head()
+	read := func(through any) map[string]any { return map[string]any{"through": through} }
+	const path = "/v1/notifications/read"
+
+	w.refused(401, "auth.missing", "", "POST", path, read("1"))
+	for _, bad := range []any{1, -1, "", "-1", "01", "x", "1.0", "9999999999999999999", "9223372036854775808", fmt.Sprint(head + 1)} {
+		w.refused(400, "request.invalid", kimToken, "POST", path, read(bad))
+	}
+	want(t, "nothing was recorded", w.head(), head)
+	r := w.must(200, kimToken, "POST", path, read("0"))
+	want(t, "nothing read", r.body["through"], any("0"))
+	r = w.must(200, kimToken, "POST", path, read("3"))
+	want(t, "mark", r.body["through"], any("3"))
+	tok, err := token.Parse(r.header.Get("Consistency-Token"))
+	if err != nil || len(tok) != 1 || len(tok[0].Entries) != 1 || tok[0].Entries[0] != (token.Entry{Topic: "salon.booking.v1", Key: "customer:kim", Position: head + 1}) {
+		t.Errorf("token: %+v, %v", tok, err)
+	}
+	r = w.must(200, kimToken, "POST", path, read("2"))
+	want(t, "a mark that would go back", r.body["through"], any("3"))
+	want(t, "and is no event", w.head(), head+1)
+	for _, other := range []string{leeToken, mongToken, adminToken} {
+		r = w.must(200, other, "POST", path, read("1"))
+		want(t, "another's mark", r.body["through"], any("1"))
+	}
+	w.restart()
+	r = w.must(200, kimToken, "POST", path, read("1"))
+	want(t, "after a restart", r.body["through"], any("3"))
 }

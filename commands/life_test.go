@@ -92,3 +92,42 @@ func TestAnExpiredRequestIsEndedByTheSystem(t *testing.T) {
 	r := w.must(201, leeToken, "POST", "/v1/reservations", wish(at(2, 10, 0)))
 	want(t, "the slot is free", r.body["status"], any("requested"))
 }
+
+func TestAReminderIsOneCommandWhoeverIssuesIt(t *testing.T) {
+	t.Parallel()
+	w, to := newMovableWorld(t)
+	w.salon("instant")
+	start := at(3, 10, 0)
+	path := w.reserved(start)
+	id := strings.TrimPrefix(path, "/v1/reservations/")
+	etag := w.must(200, kimToken, "POST", path+"/reschedule", map[string]any{"start": start}).header.Get("ETag")
+	remind := func(x *Executor, event string) (Result[Book], error) {
+		t.Helper()
+		m, err := x.ReactMeta(t.Context(), "remind", Cause{EventID: event, CorrelationID: "c"}, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want(t, "cause and correlation", m.CausationID+" "+m.CorrelationID, event+" c")
+		return x.Remind(t.Context(), m, id)
+	}
+	_, err := remind(w.x, "booked")
+	wantCode(t, err, "reminder.not_due")
+	to(start.Add(-time.Hour))
+	other, _ := w.node()
+	other.now = w.x.now
+	for i, x := range []*Executor{w.x, w.x, other} {
+		r, err := remind(x, "booked")
+		if err != nil {
+			t.Fatal(err)
+		}
+		want(t, "replayed", r.Replayed, i > 0)
+	}
+	r, err := remind(other, "another event") // a second timer of the same start
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, "reminded", r.State.Latest.Reminded, true)
+	w.must(200, kimToken, "POST", path+"/cancel", nil, "If-Match", etag) // a reminder is no change that its customer must have seen
+	_, err = remind(w.x, "a third")
+	wantCode(t, err, "reservation.wrong_state")
+}

@@ -23,21 +23,26 @@ func Load[S any](ctx context.Context, x *Executor, t Target[S]) (Folded[S], erro
 	if err != nil {
 		return s, err
 	}
-	keep(x, t.Stream, s)
+	keep(x, t.Kind, t.Stream, s)
 	return s, nil
 }
 
-// read folds the events after s, through revision to. The event that s ends with is read again: when it is not there,
-// or is another one, the store was restored, and the stream is folded from its beginning.
+// read folds the events after s, through revision to; without an s, after the stream's snapshot. The event that it begins
+// with is read again: when it is not there, or is another one, the store was restored (or the snapshot is of another
+// history), and the stream is folded from its beginning.
 func read[S any](ctx context.Context, x *Executor, k Kind[S], stream string, s Folded[S], to eventstore.Revision) (Folded[S], error) {
-	if s.Revision != eventstore.NoStream {
-		next, same, err := fold(ctx, x, k, stream, s, to)
-		if err != nil || same {
-			return next, err
-		}
-		x.cache.drop(stream)
+	if s.Revision == eventstore.NoStream {
+		s = thaw(ctx, x, k, stream, to)
 	}
-	next, _, err := fold(ctx, x, k, stream, Folded[S]{Revision: eventstore.NoStream}, to)
+	next, same, err := fold(ctx, x, k, stream, s, to)
+	if err == nil && !same {
+		x.cache.drop(stream)
+		s = Folded[S]{Revision: eventstore.NoStream}
+		next, _, err = fold(ctx, x, k, stream, s, to)
+	}
+	if err == nil && to == latest && next.Revision-s.Revision >= snapshotEach(k, next) {
+		save(ctx, x, k, stream, next)
+	}
 	return next, err
 }
 
@@ -54,10 +59,11 @@ func fold[S any](ctx context.Context, x *Executor, k Kind[S], stream string, s F
 		case r.Revision > to:
 			return s, same, nil
 		case !same:
-			if r.Revision != s.Revision || r.ID != s.last {
+			// The time as well: a command repeated after a fail-over makes the ID that it made in the lost history.
+			if r.Revision != s.Revision || r.ID != s.last || !r.RecordedAt.Equal(s.At) {
 				return s, false, nil
 			}
-			same = true
+			same, s.Position = true, r.Position
 			continue
 		case r.Revision != s.Revision+1:
 			return s, false, fmt.Errorf("read %s: revision %d after %d", stream, r.Revision, s.Revision)
@@ -77,8 +83,8 @@ func cached[S any](x *Executor, stream string) (Folded[S], bool) {
 	return s, ok
 }
 
-func keep[S any](x *Executor, stream string, s Folded[S]) {
+func keep[S any](x *Executor, k Kind[S], stream string, s Folded[S]) {
 	if s.Revision != eventstore.NoStream { // streams that do not exist are anybody's to name: remember none
-		x.cache.put(stream, s)
+		x.cache.put(stream, s, k.size(s.State))
 	}
 }

@@ -19,6 +19,8 @@ type MarkRead struct {
 	Seq uint64 `json:"seq" maximum:"9007199254740991"`
 }
 
+var markKind = Kind[chat.ReadMark]{Evolve: chat.EvolveRead, FoldVersion: chat.FoldVersion}
+
 // MarkRead decides and records. A mark never goes back: an earlier one is a success that changes nothing.
 func (x *Executor) MarkRead(ctx context.Context, m Meta, room string, r MarkRead) (Result[chat.ReadMark], error) {
 	head, err := x.head(ctx, m.Actor, room)
@@ -26,7 +28,7 @@ func (x *Executor) MarkRead(ctx context.Context, m Meta, room string, r MarkRead
 		return Result[chat.ReadMark]{}, err
 	}
 	target := Target[chat.ReadMark]{
-		Kind: Kind[chat.ReadMark]{Evolve: chat.EvolveRead}, Stream: eventstore.ChatReadStream(room, string(m.Actor.Role)), Key: room,
+		Kind: markKind, Stream: eventstore.ChatReadStream(room, string(m.Actor.Role)), Key: room,
 	}
 	return Execute(ctx, x, target, m, func(mark chat.ReadMark, _ time.Time) ([]domain.Event, error) {
 		return mark.Mark(room, m.Actor, r.Seq, head)

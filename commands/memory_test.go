@@ -22,8 +22,10 @@ type memory struct {
 	streams  map[string][]int // indexes into events
 	commands map[uuid.UUID]eventstore.Command
 	keys     map[string][2]string
-	now      func() time.Time
-	reads    int // events read
+	// snapshots are one a stream: the newest fold's.
+	snapshots map[string]eventstore.Snapshot
+	now       func() time.Time
+	reads     int // events read
 	// incarnation defaults to "memory".
 	incarnation string
 	// before runs before each append, without the lock: another process may come first here.
@@ -34,7 +36,7 @@ type memory struct {
 }
 
 func newMemory() *memory {
-	return &memory{streams: map[string][]int{}, commands: map[uuid.UUID]eventstore.Command{}, keys: map[string][2]string{}, now: time.Now}
+	return &memory{streams: map[string][]int{}, commands: map[uuid.UUID]eventstore.Command{}, keys: map[string][2]string{}, snapshots: map[string]eventstore.Snapshot{}, now: time.Now}
 }
 
 func (m *memory) Append(ctx context.Context, a eventstore.Append) (eventstore.Appended, error) {
@@ -63,7 +65,8 @@ func (m *memory) write(a eventstore.Append) (eventstore.Appended, error) {
 		return eventstore.Appended{}, eventstore.ErrDecisionTooOld
 	}
 	actual := eventstore.Revision(len(m.streams[a.Stream]) - 1)
-	if a.Expected != actual {
+	if last := m.streams[a.Stream]; a.Expected != eventstore.AnyRevision && a.Expected != actual ||
+		a.ExpectedID != uuid.Nil && m.events[last[len(last)-1]].ID != a.ExpectedID {
 		return eventstore.Appended{}, &eventstore.ConflictError{Stream: a.Stream, Expected: a.Expected, Actual: actual}
 	}
 	if n := len(m.events); n > 0 && m.events[n-1].RecordedAt.After(at) {
@@ -112,7 +115,11 @@ func (m *memory) ReadStream(_ context.Context, stream string, from eventstore.Re
 	}
 }
 
-func (m *memory) ReadAll(_ context.Context, after uint64) iter.Seq2[eventstore.Recorded, error] {
+func (m *memory) ReadStreamBack(context.Context, string, eventstore.Revision) iter.Seq2[eventstore.Recorded, error] {
+	panic("no command reads backwards")
+}
+
+func (m *memory) ReadAll(_ context.Context, after uint64, _ eventstore.Filter) iter.Seq2[eventstore.Recorded, error] {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	found := slices.Clone(m.events[min(after, uint64(len(m.events))):])
@@ -132,6 +139,20 @@ func (m *memory) Head(context.Context) (eventstore.Head, error) {
 }
 
 func (m *memory) Wait(context.Context, uint64) error { return errors.ErrUnsupported }
+
+func (m *memory) Snapshot(_ context.Context, stream string, foldVersion int) (eventstore.Snapshot, bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s, ok := m.snapshots[stream]
+	return s, ok && s.FoldVersion == foldVersion, nil
+}
+
+func (m *memory) SaveSnapshot(_ context.Context, s eventstore.Snapshot) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.snapshots[s.Stream] = s
+	return nil
+}
 
 func (m *memory) PersonKey(_ context.Context, subject string) (string, []byte, bool, error) {
 	m.mu.Lock()

@@ -7,6 +7,8 @@ import (
 	"github.com/dangdangsalon/salon/eventstore"
 )
 
+var roomKind = Kind[chat.Room]{Evolve: chat.Evolve, FoldVersion: chat.FoldVersion}
+
 // entry is a room on the way to a decision: its target, and the members as the reservation names them.
 //
 // Once the room is opened it knows its members itself. Before, a decision is refused without them; then, and only
@@ -20,7 +22,7 @@ func (x *Executor) enter(room string) (*entry, error) {
 	if !bookID.MatchString(room) {
 		return nil, chat.ErrRoomUnknown
 	}
-	e := &entry{Target: Target[chat.Room]{Kind: Kind[chat.Room]{Evolve: chat.Evolve}, Stream: eventstore.ChatStream(room), Key: room}}
+	e := &entry{Target: Target[chat.Room]{Kind: roomKind, Stream: eventstore.ChatStream(room), Key: room}}
 	e.Recall = func(ctx context.Context, r chat.Room) (chat.Room, bool, error) {
 		if r.RoomID != "" || e.members != (chat.Members{}) {
 			return r, false, nil
@@ -44,7 +46,7 @@ func (x *Executor) membersOf(ctx context.Context, reservationID string) (chat.Me
 	}
 	r, found := b.State.FindReservation(reservationID)
 	if !found && b.State.Registered() {
-		if r, found, err = x.pastReservation(ctx, reservationID); err != nil {
+		if r, found, err = x.pastReservation(ctx, b.State, reservationID); err != nil {
 			return chat.Members{}, err
 		}
 	}

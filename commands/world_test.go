@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +15,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/dangdangsalon/salon/eventstore"
-	"github.com/dangdangsalon/salon/eventstore/sqlite"
 	"github.com/dangdangsalon/salon/internal/auth"
 	"github.com/dangdangsalon/salon/internal/httpserver"
 	"github.com/dangdangsalon/salon/internal/problem"
@@ -52,27 +50,14 @@ const (
 	adminToken = "admin:root"
 )
 
-func openSQLite(t testing.TB) eventstore.Store {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "events.db")
-	if err := sqlite.Migrate(t.Context(), path); err != nil {
-		t.Fatal(err)
-	}
-	store, err := sqlite.Open(t.Context(), sqlite.Config{Path: path})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return store
-}
-
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, store: openSQLite(t)}
+	return newWorldOn(t, openSQLite(t))
+}
+
+func newWorldOn(t testing.TB, store eventstore.Store) *world {
+	t.Helper()
+	w := &world{t: t, store: store}
 	w.restart()
 	return w
 }
@@ -81,8 +66,7 @@ func newWorld(t testing.TB) *world {
 func newMovableWorld(t testing.TB) (w *world, to func(time.Time)) {
 	t.Helper()
 	store := newMemory()
-	w = &world{t: t, store: store}
-	w.restart()
+	w = newWorldOn(t, store)
 	return w, func(now time.Time) {
 		store.now = func() time.Time { return now }
 		w.x.now = store.now

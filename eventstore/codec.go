@@ -1,11 +1,13 @@
 package eventstore
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"reflect"
 	"slices"
+
+	// encoding/json's meaning on a newer engine: 2.7 times as fast, and decoding is most of what a projector does.
+	json "github.com/go-json-experiment/json/v1"
 
 	"github.com/dangdangsalon/salon/domain"
 )
@@ -18,7 +20,10 @@ func (e *UnknownTypeError) Error() string {
 }
 
 // Codec turns events into stored bytes and back. It knows exactly the types of the catalogues it was made from.
-type Codec struct{ types map[string]reflect.Type }
+type Codec struct {
+	types map[string]reflect.Type
+	steps map[string]Upcast // by the type they lead from
+}
 
 // NewCodec makes a codec of one or several catalogues. Two events of one name are a programming error and panic.
 func NewCodec(catalogs ...[]domain.Event) *Codec {
@@ -35,7 +40,7 @@ func NewCodec(catalogs ...[]domain.Event) *Codec {
 // Types lists the catalogue, sorted.
 func (c *Codec) Types() []string { return slices.Sorted(maps.Keys(c.types)) }
 
-// Knows reports whether the catalogue has the type.
+// Knows reports whether the catalogue has the type. One that is upcast is not of the catalogue; its Newest is.
 func (c *Codec) Knows(eventType string) bool { _, ok := c.types[eventType]; return ok }
 
 // Encode gives the bytes to store.
@@ -52,7 +57,7 @@ func (c *Codec) Encode(e domain.Event) ([]byte, error) {
 
 // Decode reads stored bytes, upcast to the newest version of the type.
 func (c *Codec) Decode(eventType string, data []byte) (domain.Event, error) {
-	eventType, data, err := upcast(eventType, data)
+	eventType, data, err := c.upcast(eventType, data)
 	if err != nil {
 		return nil, err
 	}

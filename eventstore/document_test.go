@@ -16,8 +16,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/dangdangsalon/salon/domain"
+	"github.com/dangdangsalon/salon/domain/admin"
 	"github.com/dangdangsalon/salon/domain/chat"
 	"github.com/dangdangsalon/salon/domain/groomer"
+	"github.com/dangdangsalon/salon/domain/inbox"
 	"github.com/dangdangsalon/salon/eventstore"
 )
 
@@ -33,6 +35,8 @@ func families() []family {
 	return []family{
 		{"A groomer's book", "groomer-{groomer_id}", "the groomer's ID", "salon.booking.v1", groomer.Catalog()},
 		{"Chat", "chat-{room_id}", "the room's ID", "salon.chat.v1", chat.Catalog()},
+		{"Inbox", "inbox-{role}-{sub}", "the person, `{role}:{sub}`", "salon.booking.v1", inbox.Catalog()},
+		{"Admins", "admin-{role}-{sub}", "the caller, `{role}:{sub}`", "", admin.Catalog()},
 	}
 }
 
@@ -79,7 +83,11 @@ func describe(t *testing.T) []byte {
 	d.fields(reflect.TypeFor[eventstore.Metadata]())
 	for _, f := range families() {
 		d.line("## %s\n", f.title)
-		d.line("Ordering key: %s. Topic: `%s`.\n", f.key, f.topic)
+		topic := "`" + f.topic + "`"
+		if f.topic == "" {
+			topic = "none, it stays in the store"
+		}
+		d.line("Ordering key: %s. Topic: %s.\n", f.key, topic)
 		d.line("| type | stream | meaning |\n|---|---|---|")
 		for _, e := range f.events {
 			stream := f.stream
@@ -203,7 +211,7 @@ func (d *describer) typeName(t reflect.Type) string {
 // readDocs reads the comments of all types and fields that an event may have.
 func readDocs(t *testing.T) map[string]string {
 	docs := map[string]string{}
-	for _, folder := range []string{"domain", "domain/groomer", "domain/chat", "domain/schedule", "eventstore"} {
+	for _, folder := range []string{"domain", "domain/groomer", "domain/chat", "domain/inbox", "domain/admin", "domain/schedule", "eventstore"} {
 		files, err := filepath.Glob(filepath.Join("..", folder, "*.go"))
 		if err != nil {
 			t.Fatal(err)

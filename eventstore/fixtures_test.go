@@ -192,32 +192,3 @@ func TestFixturesNeverChange(t *testing.T) {
 		t.Fatal(err)
 	}
 }
-
-// FuzzDecode: whatever bytes are stored, a reader gets an event or an error; and what is read can be stored again.
-func FuzzDecode(f *testing.F) {
-	codec := eventstore.Catalog()
-	for _, s := range fixtures(f) {
-		f.Add(s.eventType, s.data)
-	}
-	f.Add("", []byte(nil))
-	f.Add("reservation.confirmed.v1", []byte("null"))
-	f.Add("hold.placed.v1", []byte(`{"start":"9999-12-31T23:59:60Z","dogs":[{"name":{"c":"="}}]}`))
-	f.Fuzz(func(t *testing.T, eventType string, data []byte) {
-		_, _ = codec.Fact(eventstore.Recorded{Type: eventType, Data: data, Metadata: data})
-		event, err := codec.Decode(eventType, data)
-		if err != nil {
-			return
-		}
-		stored, err := codec.Encode(event)
-		if err != nil {
-			t.Fatalf("%s decodes %q, and %#v cannot be stored: %v", eventType, data, event, err)
-		}
-		again, err := codec.Decode(event.EventType(), stored)
-		if err != nil {
-			t.Fatalf("%s was stored as %q, which cannot be read: %v", eventType, stored, err)
-		}
-		if twice, err := codec.Encode(again); err != nil || !bytes.Equal(stored, twice) {
-			t.Fatalf("%s stored, read and stored again: %q, then %q, %v", eventType, stored, twice, err)
-		}
-	})
-}

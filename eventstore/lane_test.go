@@ -25,9 +25,12 @@ type disk struct {
 	mu     sync.Mutex
 }
 
-func newDisk() *disk {
+func newDisk() *disk { return newDisks(1) }
+
+// newDisks commits so many groups at once.
+func newDisks(flights int) *disk {
 	d := &disk{groups: make(chan []string, 100), answer: make(chan error), ended: map[string]error{}}
-	d.lane = eventstore.NewLane(d.commit)
+	d.lane = eventstore.NewLane(flights, d.commit)
 	return d
 }
 
@@ -268,5 +271,33 @@ func TestAHangingDiskHoldsNobodyWhoGivesUp(t *testing.T) {
 		check(t, "answers", map[string]error{"first": nil}, d.settle())
 		d.close()
 		check(t, "groups", [][]string{{"first"}}, d.seen())
+	})
+}
+
+// A second group goes beside the first once a crowd waits, and never a third; the others join the next.
+func TestACrowdGoesBesideTheGroupThatIsBeingWritten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisks(2)
+		d.ask(t.Context(), "first", to("first"))
+		for n := range 63 {
+			name := fmt.Sprint("crowd-", n)
+			d.ask(t.Context(), name, to(name))
+		}
+		check(t, "groups on their way while 63 wait", 1, len(d.groups))
+		for n := 63; n < 200; n++ {
+			name := fmt.Sprint("crowd-", n)
+			d.ask(t.Context(), name, to(name))
+		}
+		check(t, "groups on their way while many wait", 2, len(d.groups))
+		for name, err := range d.settle() {
+			check(t, name, nil, err)
+		}
+		d.close()
+		sizes := make([]int, 0, 3)
+		for _, g := range d.seen() {
+			sizes = append(sizes, len(g))
+		}
+		check(t, "the groups' sizes", []int{1, 64, 136}, sizes)
 	})
 }

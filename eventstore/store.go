@@ -7,6 +7,7 @@
 //     number densely from 1; nothing above this package may assume that.
 //   - A stream's revisions are 0, 1, 2… and an append verifies the revision its decision was made on.
 //   - Stored bytes come back as they were.
+//   - A read holds nothing of the store while its caller works, however early the caller leaves.
 //
 // What it refuses to do: interpret events (the codec does), remember refusals, delete, or change anything stored.
 package eventstore
@@ -16,6 +17,9 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -32,6 +36,8 @@ const (
 	// 2,704 bytes an entry, and refuses longer ones by failing the whole group.
 	MaxNameBytes = 512
 	maxHashBytes = 64 // of Command.RequestHash
+	// MaxSnapshotBytes bounds what a cold load may have to carry instead of events.
+	MaxSnapshotBytes = 8 << 20
 	// MaxDecisionAge is how old a decision may be when it reaches the store: a process that froze cannot act on
 	// what was true before. Compared with the store's clock, hence it also bounds the clock error of a node.
 	MaxDecisionAge = 5 * time.Second
@@ -45,6 +51,9 @@ const (
 	NoStream    Revision = -1 // the stream has no events yet
 	AnyRevision Revision = -2
 )
+
+// LastRevision is past the end of every stream, for reads.
+const LastRevision = Revision(math.MaxInt64)
 
 // Recorded is one stored event. Metadata and Data are the exact bytes that were appended.
 type Recorded struct {
@@ -79,13 +88,17 @@ type NewEvent struct {
 
 // Append is one command's effect on one stream. Events may be empty: the command is remembered all the same.
 type Append struct {
-	Stream    string
-	Key       string
-	Expected  Revision
-	Events    []NewEvent
-	Metadata  []byte // JSON of Metadata, the same for each event
-	Command   Command
-	DecidedAt time.Time
+	Stream   string
+	Key      string
+	Expected Revision
+	// ExpectedID, when set, is the ID of the event at Expected. After a fail-over that lost the stream's end another one
+	// may stand there: that is a conflict, too. A store that acknowledges nothing it can lose that way (SQLite has one
+	// owner, EventStoreDB asks a majority first) need not look.
+	ExpectedID uuid.UUID
+	Events     []NewEvent
+	Metadata   []byte // JSON of Metadata, the same for each event
+	Command    Command
+	DecidedAt  time.Time
 }
 
 // Command is what the store remembers of an accepted command, for ever.
@@ -104,6 +117,34 @@ type Appended struct {
 	LastRevision Revision
 	Position     uint64    // of the last event, see Command.Position
 	RecordedAt   time.Time // of the events appended, one instant for all
+	Incarnation  string    // of the store that took it, see [Head]; "" of a store that keeps it while it is open
+}
+
+// Filter narrows ReadAll. The zero value takes every event; of several conditions all must hold.
+type Filter struct {
+	StreamPrefix string
+	Types        []string // one of them
+	Key          string   // ordering key
+	Slice        *int     // of the ordering key, see [Slice]
+	// First takes each stream's first event alone: with StreamPrefix "groomer-", the list of a category's streams in the
+	// order in which they began.
+	First bool
+}
+
+// Matches reports whether the filter takes the event.
+func (f Filter) Matches(r Recorded) bool {
+	return strings.HasPrefix(r.Stream, f.StreamPrefix) && (len(f.Types) == 0 || slices.Contains(f.Types, r.Type)) &&
+		(f.Key == "" || f.Key == r.Key) && (f.Slice == nil || *f.Slice == Slice(r.Key)) && (!f.First || r.Revision == 0)
+}
+
+// Snapshot is a folded state, kept to shorten a cold load. It is a cache: whoever reads it checks Hash against Sum,
+// and folds from the beginning when in doubt.
+type Snapshot struct {
+	Stream      string
+	FoldVersion int
+	Revision    Revision // of the last event in State
+	State       []byte
+	Hash        [32]byte
 }
 
 // Head is the end of the store.
@@ -111,6 +152,16 @@ type Head struct {
 	Position    uint64
 	RecordedAt  time.Time
 	Incarnation string // of the store: system and timeline; another one means that it was restored
+}
+
+// Life is one life of a store: a promotion, a restore and a copy each begin another. A store that can tell how its lives
+// follow one another does so beside the contract (postgres.Store.Lives); of the others, each life is a stranger to the
+// one before.
+type Life struct {
+	Incarnation string
+	// Inherited is the position of the last event that the life took over from the one before it: up to there, both have
+	// the same events.
+	Inherited uint64
 }
 
 // Migration is one step of a store's schema.
@@ -135,7 +186,8 @@ var (
 	ErrInvalid = errors.New("append invalid")
 )
 
-// ConflictError says that the stream was not at the expected revision. Nothing was done.
+// ConflictError says that the stream was not at the expected revision, or at another event of that revision. Nothing
+// was done.
 type ConflictError struct {
 	Stream           string
 	Expected, Actual Revision // Actual is NoStream for a stream without events
@@ -164,13 +216,22 @@ type Store interface {
 	// that does not exist is empty. The loop's body may use the store, and holds nothing of it, also when it ends early.
 	// An error is yielded last.
 	ReadStream(ctx context.Context, stream string, from Revision) iter.Seq2[Recorded, error]
-	// ReadAll yields the events with position > after in order, up to the head found on the way.
-	ReadAll(ctx context.Context, after uint64) iter.Seq2[Recorded, error]
+	// ReadStreamBack yields a stream's events descending from revision from (inclusive); [LastRevision] is its end.
+	// Otherwise as ReadStream.
+	ReadStreamBack(ctx context.Context, stream string, from Revision) iter.Seq2[Recorded, error]
+	// ReadAll yields the events with position > after that the filter takes, in order, up to the head found on the
+	// way. after is 0 or a position that the store gave. Otherwise as ReadStream.
+	ReadAll(ctx context.Context, after uint64, f Filter) iter.Seq2[Recorded, error]
 	// Head is the end of the store now.
 	Head(ctx context.Context) (Head, error)
 	// Wait returns nil as soon as an event with position > after exists, else ctx's error. Appends of this process
 	// wake it at once; those of others are found by polling, 10 ms apart. A store that is closed answers ErrUnavailable.
 	Wait(ctx context.Context, after uint64) error
+	// Snapshot finds the snapshot that was saved last for a stream and fold version.
+	Snapshot(ctx context.Context, stream string, foldVersion int) (s Snapshot, found bool, err error)
+	// SaveSnapshot keeps a snapshot, in place of any other of its stream and fold version. Larger ones than
+	// MaxSnapshotBytes are ErrTooLarge.
+	SaveSnapshot(ctx context.Context, s Snapshot) error
 	// PersonKey finds a person's current wrapped key; an erased or never made one is not found.
 	PersonKey(ctx context.Context, subject string) (keyID string, wrapped []byte, found bool, err error)
 	// PersonKeyByID finds a wrapped key by its ID.

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+
+	"github.com/dangdangsalon/salon/domain"
 )
 
 // namespace of every identifier derived here. Fixed for ever: changing it would forget every idempotency key.
@@ -50,6 +52,13 @@ func ChatStream(roomID string) string { return "chat-" + roomID }
 
 // ChatReadStream is one member's read marks in one room.
 func ChatReadStream(roomID, role string) string { return "chatread-" + roomID + "-" + role }
+
+// InboxStream is how far a person has read their inbox. Its ordering key is the person, Actor.Subject.
+func InboxStream(a domain.Actor) string { return "inbox-" + string(a.Role) + "-" + a.ID }
+
+// AdminStream is what an admin, an analyst or an operator looked at and did; it is not relayed. Its ordering key is the
+// person, Actor.Subject.
+func AdminStream(a domain.Actor) string { return "admin-" + string(a.Role) + "-" + a.ID }
 
 // GroomerOf is the groomer whose book an ID ("{groomer}.{26 characters}") belongs to; ok is false for other strings.
 func GroomerOf(id string) (groomerID string, ok bool) {

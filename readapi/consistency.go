@@ -18,6 +18,7 @@ import (
 // starts no goroutine: while somebody waits, one of those who wait looks for all of them.
 type Consistency struct {
 	db      *reads.DB
+	lineage *lineage
 	waiting *waiting
 }
 
@@ -28,9 +29,10 @@ const (
 	askView     = 500 * time.Millisecond
 )
 
-// NewConsistency reads from db.
-func NewConsistency(db *reads.DB) *Consistency {
-	c := &Consistency{db: db}
+// NewConsistency reads from db. lives, which may be nil, tells how the event store's lives follow one another, the oldest
+// first.
+func NewConsistency(db *reads.DB, lives func(ctx context.Context) ([]Life, error)) *Consistency {
+	c := &Consistency{db: db, lineage: &lineage{ask: lives}}
 	c.waiting = newWaiting(c.places)
 	return c
 }
@@ -39,6 +41,23 @@ func NewConsistency(db *reads.DB) *Consistency {
 type Snapshot struct {
 	reads.Queryer
 	versions map[string]int
+	parked   []engine.ParkedFrom // of the versions that serve, as far as the screen reads them
+}
+
+// parkedKeys are ordering keys whose rows stand still: one of their events could not be folded (G6).
+type parkedKeys map[string]bool
+
+// Parked says of which keys the rows of these projections are older than the rest.
+func (s Snapshot) Parked(projections ...string) parkedKeys {
+	keys := parkedKeys{}
+	for _, p := range s.parked {
+		for _, name := range projections {
+			if p.Projection == (engine.Projection{Name: name, Version: s.versions[name]}).ID() {
+				keys[p.Key] = true
+			}
+		}
+	}
+	return keys
 }
 
 // Version is the version of a projection that serves at this moment: the one whose tables to read.
@@ -58,9 +77,10 @@ func (s Scope) covers(p engine.Projection, e token.Entry) bool {
 // as far as scope has part in it. It waits for that, up to the caller's Prefer: wait. fn may run only once.
 //
 // The errors are problems: 400 for a malformed token, 412 store.restored for one of another life of the store,
-// 503 read_model.behind when the wait was over, 503 read_model.unavailable when the database is away; or fn's own.
+// 503 read_model.behind when the wait was over, 503 read_model.parked when the rows stand still before the token,
+// 503 read_model.unavailable when the database is away; or fn's own.
 func (c *Consistency) Read(ctx context.Context, h ReadHeaders, scope Scope, fn func(ctx context.Context, s Snapshot) error) error {
-	tok, err := token.Parse(h.ConsistencyToken)
+	tokens, err := token.Parse(h.ConsistencyToken)
 	if err != nil {
 		return err
 	}
@@ -68,14 +88,14 @@ func (c *Consistency) Read(ctx context.Context, h ReadHeaders, scope Scope, fn f
 	defer stop()
 	asking, giveUp := context.WithTimeout(ctx, h.wait()+askDatabase)
 	defer giveUp()
-	for {
+	for over := false; ; {
 		var lag lags
 		err := c.db.Snapshot(asking, func(ctx context.Context, q reads.Queryer) error {
 			s, err := open(ctx, q, scope)
 			if err != nil {
 				return err
 			}
-			if lag, err = s.lagging(ctx, tok, scope); err != nil || len(lag) > 0 {
+			if lag, err = s.lagging(ctx, c.lineage, tokens, scope); err != nil || len(lag) > 0 {
 				return err
 			}
 			return fn(ctx, s)
@@ -83,47 +103,69 @@ func (c *Consistency) Read(ctx context.Context, h ReadHeaders, scope Scope, fn f
 		if err != nil || len(lag) == 0 {
 			return unavailable(ctx, err)
 		}
-		if err := c.waiting.until(wait, lag.mayBeOver); err != nil && (wait.Err() == nil || ctx.Err() != nil) {
-			return unavailable(ctx, err)
-		}
-		if wait.Err() == nil {
-			continue
-		}
-		places, err := c.places(asking)
-		if err != nil {
-			return unavailable(ctx, err)
-		}
-		if lag = lag.behind(places); len(lag) > 0 {
+		if over {
 			return lag.problem(time.Now())
 		}
+		if err := c.waiting.until(wait, lag); err != nil && (wait.Err() == nil || ctx.Err() != nil) {
+			return unavailable(ctx, err)
+		}
+		over = wait.Err() != nil // one more snapshot, which may be the one
 	}
 }
 
-// open reads which version of each projection serves. One that has no pointer yet is the one this release makes.
+// open reads which version of each projection serves, and what is parked of it. A projection that has no pointer yet
+// serves the version that this release makes.
 func open(ctx context.Context, q reads.Queryer, scope Scope) (Snapshot, error) {
-	s := Snapshot{q, make(map[string]int, len(scope.Of))}
-	for _, p := range scope.Of {
-		v, found, err := engine.ActiveVersion(ctx, q, p.Name)
-		if err != nil {
-			return s, err
-		}
-		if !found {
-			v = p.Version
-		}
-		s.versions[p.Name] = v
+	names, ids := make([]string, len(scope.Of)), make([]string, len(scope.Of))
+	for i, p := range scope.Of {
+		names[i] = p.Name
 	}
-	return s, nil
+	versions, err := engine.ActiveVersions(ctx, q, names)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	s := Snapshot{Queryer: q, versions: versions}
+	for i, p := range scope.Of {
+		p = s.serving(p)
+		versions[p.Name], ids[i] = p.Version, p.ID()
+	}
+	s.parked, err = engine.ParkedAmong(ctx, q, ids, scope.Keys)
+	return s, err
 }
 
-// lagging lists what the token asks for and this snapshot lacks.
-func (s Snapshot) lagging(ctx context.Context, t token.Token, scope Scope) (lags, error) {
+// serving is the version of a projection that serves at this moment. One that this release does not know is taken for one
+// with the newest's topics.
+func (s Snapshot) serving(p engine.Projection) engine.Projection {
+	v, found := s.versions[p.Name]
+	if !found {
+		return p
+	}
+	if known, ok := p.At(v); ok {
+		return known
+	}
+	p.Version = v
+	return p
+}
+
+// lagging lists what the tokens ask for and this snapshot lacks.
+func (s Snapshot) lagging(ctx context.Context, lives *lineage, tokens []token.Token, scope Scope) (out lags, err error) {
+	for _, t := range tokens {
+		some, err := s.behind(ctx, lives, t, scope)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, some...)
+	}
+	return out, nil
+}
+
+func (s Snapshot) behind(ctx context.Context, lives *lineage, t token.Token, scope Scope) (lags, error) {
 	var out lags
 	for _, e := range t.Entries {
 		for _, p := range scope.Of {
-			if !scope.covers(p, e) {
+			if p = s.serving(p); !scope.covers(p, e) {
 				continue
 			}
-			p.Version = s.versions[p.Name]
 			l := lag{projection: p.ID(), topic: e.Topic, part: unknownPart, want: e.Position, incarnation: t.Incarnation}
 			partitions, err := engine.Partitions(ctx, s, e.Topic)
 			if err != nil {
@@ -131,16 +173,33 @@ func (s Snapshot) lagging(ctx context.Context, t token.Token, scope Scope) (lags
 			}
 			if partitions > 0 {
 				l.part = engine.PartitionOf(e.Key, partitions)
-				if l.place.Progress, _, err = engine.Offset(ctx, s, l.projection, l.topic, l.part); err != nil {
+				if l.place, _, err = engine.PlaceOf(ctx, s, l.projection, l.topic, l.part); err != nil {
 					return nil, err
 				}
 			}
+			if err := l.follow(ctx, lives); err != nil {
+				return nil, err
+			}
 			if !l.met() {
 				out = append(out, l)
+				continue
+			}
+			for _, k := range s.parked {
+				if k.Projection == l.projection && k.Topic == e.Topic && k.Key == e.Key && k.FromPos <= e.Position {
+					return nil, parkedBefore(k, e.Position)
+				}
 			}
 		}
 	}
 	return out, nil
+}
+
+// parkedBefore is a token that no wait can meet: the partition is there, but the key's rows stand still before it until
+// somebody has its events retried.
+func parkedBefore(k engine.ParkedFrom, want uint64) error {
+	return problem.New(http.StatusServiceUnavailable, "read_model.parked",
+		fmt.Sprintf("%s could not apply an event of this key at position %d, which is not after the one asked for (%d); an operator has to act (salon projections parked)",
+			k.Projection, k.FromPos, want)).RetryAfter(30)
 }
 
 // lag is one partition of one projection that must be somewhere.
@@ -150,6 +209,25 @@ type lag struct {
 	want              uint64
 	incarnation       string
 	place             engine.Place // where it was found; zero when it has not started
+	next              bool         // the token is of a life after that of the rows: they will come to it
+}
+
+// follow takes a token of an earlier life for one of the life that the rows are in, when what it stands for is in both.
+func (l *lag) follow(ctx context.Context, lives *lineage) error {
+	if l.place.Incarnation == "" || l.place.Incarnation == l.incarnation {
+		return nil
+	}
+	same, err := lives.carried(ctx, l.incarnation, l.want, l.place.Incarnation)
+	if err != nil {
+		return fmt.Errorf("ask for the store's lives: %w", err)
+	}
+	if same {
+		l.incarnation = l.place.Incarnation
+		return nil
+	}
+	since, err := lives.since(ctx, l.place.Incarnation, l.incarnation)
+	l.next = len(since) > 0
+	return err
 }
 
 func (l lag) met() bool { return l.place.Incarnation == l.incarnation && l.place.LastPos >= l.want }
@@ -177,17 +255,6 @@ func (ls lags) behind(places []engine.Place) lags {
 	return out
 }
 
-// mayBeOver tells whether another snapshot is worth its while.
-func (ls lags) mayBeOver(places []engine.Place) bool {
-	for _, l := range ls.behind(places) {
-		topicSeen := slices.ContainsFunc(places, func(p engine.Place) bool { return p.Topic == l.topic })
-		if l.part != unknownPart || !topicSeen {
-			return false
-		}
-	}
-	return true
-}
-
 // stalled is how long a partition may stand still behind a token before the answer says that it does not move.
 const stalled = 5 * time.Second
 
@@ -199,9 +266,13 @@ func (ls lags) problem(now time.Time) error {
 		return problem.New(http.StatusServiceUnavailable, "read_model.behind",
 			fmt.Sprintf("%s has read nothing of %s yet: it was just set up, or its projector is not running", l.projection, l.topic)).RetryAfter(2)
 	}
+	if l.next {
+		return problem.New(http.StatusServiceUnavailable, "read_model.behind",
+			fmt.Sprintf("%s has read nothing yet of what the event store holds since it failed over", l.projection)).RetryAfter(1)
+	}
 	if l.place.Incarnation != l.incarnation {
 		return problem.New(http.StatusPreconditionFailed, "store.restored",
-			"the event store was restored since this token was given; start again without it")
+			"the event store was restored since this token was given, and its write is lost; start again without it")
 	}
 	far := fmt.Sprintf("%s stands at position %d, %d before the one asked for; what it shows is %d s old",
 		l.projection, l.place.LastPos, l.want-l.place.LastPos, seconds(now.Sub(l.place.LastRecordedAt)))
@@ -214,13 +285,10 @@ func (ls lags) problem(now time.Time) error {
 
 func seconds(d time.Duration) int { return int(max(d, 0).Seconds()) }
 
-// places is one look at every partition.
-func (c *Consistency) places(ctx context.Context) (places []engine.Place, err error) {
-	err = c.db.Snapshot(ctx, func(ctx context.Context, q reads.Queryer) error {
-		places, err = engine.Places(ctx, q)
-		return err
-	})
-	return places, err
+// places is one look at the partitions that somebody waits for. Each row is one moment; that is all a look has to tell,
+// since the snapshot after it decides.
+func (c *Consistency) places(ctx context.Context, projections []string) (places []engine.Place, err error) {
+	return engine.PlacesOf(ctx, c.db.Reader(), projections)
 }
 
 // unavailable turns a failure of the database into 503 read_model.unavailable, a code of its own beside
@@ -243,29 +311,37 @@ type ViewReader interface {
 // it, where it waits as Read does. Only rows of one ordering key of one topic can be read so: entries of other keys
 // cannot change them and are ignored.
 //
-// A Redis that is away is no failure: the tables behind it hold the same rows.
+// A Redis that is away is no failure: the tables behind it hold the same rows. Of a key that is parked in the view they
+// may hold more.
 func (c *Consistency) ReadView(ctx context.Context, h ReadHeaders, view ViewReader, topic, key string,
 	fn func(rows engine.ViewRows) error,
 	behind []engine.Projection, fallback func(ctx context.Context, s Snapshot) error,
 ) error {
-	tok, err := token.Parse(h.ConsistencyToken)
+	tokens, err := token.Parse(h.ConsistencyToken)
 	if err != nil {
 		return err
 	}
 	if view != nil {
 		asking, giveUp := context.WithTimeout(ctx, askView)
 		defer giveUp()
-		if rows, err := view.Read(asking, topic, key); err == nil && rows.Whole && at(rows, tok, topic, key) {
+		if rows, err := view.Read(asking, topic, key); err == nil && rows.Whole && !rows.Parked && c.at(asking, rows, tokens, topic, key) {
 			return fn(rows)
 		}
 	}
 	return c.Read(ctx, h, Scope{Of: behind, Keys: []string{key}}, fallback)
 }
 
-func at(rows engine.ViewRows, t token.Token, topic, key string) bool {
-	for _, e := range t.Entries {
-		if e.Topic == topic && e.Key == key && (rows.Incarnation != t.Incarnation || rows.Position < e.Position) {
-			return false
+// at reports whether rows of a view have what the tokens ask for of their key. What cannot be said is no: the tables
+// answer then.
+func (c *Consistency) at(ctx context.Context, rows engine.ViewRows, tokens []token.Token, topic, key string) bool {
+	for _, t := range tokens {
+		for _, e := range t.Entries {
+			if e.Topic != topic || e.Key != key {
+				continue
+			}
+			if same, err := c.lineage.carried(ctx, t.Incarnation, e.Position, rows.Incarnation); err != nil || !same || rows.Position < e.Position {
+				return false
+			}
 		}
 	}
 	return true

@@ -2,8 +2,10 @@ package readapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,9 +22,9 @@ var tenth = time.Date(2026, 11, 10, 1, 0, 0, 0, time.UTC)
 func (w *world) waits() <-chan struct{} {
 	waiting := make(chan struct{}, 1000)
 	look := w.screens.waiting.look
-	w.screens.waiting.look = func(ctx context.Context) ([]engine.Place, error) {
+	w.screens.waiting.look = func(ctx context.Context, of []string) ([]engine.Place, error) {
 		waiting <- struct{}{}
-		return look(ctx)
+		return look(ctx, of)
 	}
 	return waiting
 }
@@ -107,6 +109,66 @@ func TestATokenThatCannotBeMet(t *testing.T) {
 	})
 }
 
+// The rows are of the third life. It took over two events from the second, which had taken over three from the first.
+func TestATokenOfAnEarlierLifeStandsAsLongAsItsWriteDoes(t *testing.T) {
+	everywhere(t, func(t *testing.T, w *world) {
+		v := w.log.Open("kim", "Asia/Seoul").Request("c1", tenth)
+		w.project()
+		if len(w.log.Events) < 3 {
+			t.Fatal("too few events")
+		}
+		lives := []Life{{"first", 0}, {"second", 3}, {life, 2}}
+		asked, away := 0, false
+		w.screens.lineage.ask = func(context.Context) ([]Life, error) {
+			if asked++; away {
+				return nil, errors.New("the store is away")
+			}
+			return slices.Clone(lives), nil
+		}
+		of := func(incarnation string, position uint64) string {
+			return token.Token{Incarnation: incarnation, Entries: []token.Entry{{Topic: booking, Key: "kim", Position: position}}}.String()
+		}
+		ask := func(tok string) response {
+			w.screens.lineage.asked = time.Time{}
+			return w.get("customer:c1", "/v1/reservations/"+v.ID, "Consistency-Token", tok, "Prefer", "wait=0")
+		}
+		for name, c := range map[string]struct {
+			tok    string
+			status int
+			code   string
+		}{
+			"what all three have":                     {of("first", 2), http.StatusOK, ""},
+			"what the third did not get of the first": {of("first", 3), http.StatusPreconditionFailed, "store.restored"},
+			"what the third did not get":              {of("second", 3), http.StatusPreconditionFailed, "store.restored"},
+			"what the third got":                      {of("second", 2), http.StatusOK, ""},
+			"of two lives, all there":                 {of("first", 1) + "," + w.token(), http.StatusOK, ""},
+			"of two lives, one lost":                  {of("second", 4) + "," + w.token(), http.StatusPreconditionFailed, "store.restored"},
+			"of a life of another history":            {of("another", 1), http.StatusPreconditionFailed, "store.restored"},
+			"there, and not applied yet":              {of(life, 1<<40), http.StatusServiceUnavailable, "read_model.behind"},
+		} {
+			if r := ask(c.tok); r.Code != c.status || c.code != "" && !strings.Contains(r.Body.String(), c.code) {
+				t.Errorf("%s: %d %s", name, r.Code, r.Body)
+			}
+		}
+		lives = append(lives, Life{"fourth", 2})
+		if d := refused(ask(of("fourth", 3)), http.StatusServiceUnavailable, "read_model.behind"); !strings.Contains(d, "failed over") {
+			t.Errorf("of a life that the rows will come to: %s", d)
+		}
+		away = true
+		want[Reservation](ask(of("second", 2)), http.StatusOK) // known by now
+		refused(ask(of("fifth", 2)), http.StatusServiceUnavailable, "read_model.unavailable")
+
+		// Made up tokens do not reach the store more often than this.
+		before := asked
+		w.screens.lineage.asked = time.Now().Add(time.Hour)
+		refused(w.get("customer:c1", "/v1/reservations/"+v.ID, "Consistency-Token", of("sixth", 1), "Prefer", "wait=0"),
+			http.StatusPreconditionFailed, "store.restored")
+		if asked != before {
+			t.Errorf("asked %d times more", asked-before)
+		}
+	})
+}
+
 func TestATokenWaitsOnlyForWhatTheScreenShows(t *testing.T) {
 	everywhere(t, func(t *testing.T, w *world) {
 		v := w.log.Open("kim", "Asia/Seoul").Request("c1", tenth)
@@ -179,6 +241,9 @@ func TestAViewAnswersOnlyWhenItIsWholeAndAtTheToken(t *testing.T) {
 		w.log.Open("kim", "Asia/Seoul").Request("c1", tenth)
 		w.project()
 		last := uint64(len(w.log.Events))
+		w.screens.lineage.ask = func(context.Context) ([]Life, error) {
+			return []Life{{life, 0}, {"has it", last}, {"lacks it", last - 1}}, nil
+		}
 		for name, c := range map[string]struct {
 			view ViewReader
 			tok  string
@@ -188,6 +253,8 @@ func TestAViewAnswersOnlyWhenItIsWholeAndAtTheToken(t *testing.T) {
 			"whole, at the token":      {view{rows: engine.ViewRows{Whole: true, Position: last, Incarnation: life}}, w.token(), "view"},
 			"whole, behind the token":  {view{rows: engine.ViewRows{Whole: true, Position: last - 1, Incarnation: life}}, w.token(), "tables"},
 			"of another life":          {view{rows: engine.ViewRows{Whole: true, Position: last + 9, Incarnation: "before"}}, w.token(), "tables"},
+			"of a life that has it":    {view{rows: engine.ViewRows{Whole: true, Position: last + 9, Incarnation: "has it"}}, w.token(), "view"},
+			"of a life that lacks it":  {view{rows: engine.ViewRows{Whole: true, Position: last + 9, Incarnation: "lacks it"}}, w.token(), "tables"},
 			"not whole":                {view{rows: engine.ViewRows{Position: last}}, "", "tables"},
 			"Redis is away":            {view{err: fmt.Errorf("away")}, "", "tables"},
 			"there is no Redis at all": {nil, "", "tables"},

@@ -17,6 +17,7 @@ type SlotDay struct {
 type SlotDays struct {
 	Items    []SlotDay  `json:"items" nullable:"false"`
 	NextFree *time.Time `json:"next_free" doc:"null when nothing is free as far ahead as the salon takes bookings"`
+	Parked   bool       `json:"parked,omitempty" doc:"true: older than the rest, since an event of it could not be applied yet"`
 }
 
 func (s screens) listSlotDays(ctx context.Context, in *slotsInput) (*answer[SlotDays], error) {
@@ -28,7 +29,8 @@ func (s screens) listSlotDays(ctx context.Context, in *slotsInput) (*answer[Slot
 	if err != nil {
 		return nil, err
 	}
-	out := &answer[SlotDays]{SlotDays{Items: make([]SlotDay, len(days))}}
+	out := &answer[SlotDays]{Body: SlotDays{Items: make([]SlotDay, len(days)), Parked: b.parked}}
+	out.note(b.parked)
 	for i, d := range days {
 		out.Body.Items[i] = SlotDay(d)
 	}

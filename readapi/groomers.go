@@ -31,6 +31,7 @@ type Groomer struct {
 	RequestExpiresMinutes int                   `json:"request_expires_minutes"`
 	Cancellation          []groomers.RefundTier `json:"cancellation" nullable:"false"`
 	Revision              uint64                `json:"revision"`
+	Parked                bool                  `json:"parked,omitempty" doc:"true: older than the rest, since an event of it could not be applied yet"`
 }
 
 type groomersInput struct {
@@ -64,7 +65,7 @@ func (s screens) listGroomers(ctx context.Context, in *groomersInput) (*answer[P
 	var out answer[Page[Groomer]]
 	return &out, s.Read(ctx, in.ReadHeaders, Scope{Of: []engine.Projection{groomers.Projection()}},
 		func(ctx context.Context, snap Snapshot) error {
-			version := snap.Version("groomers")
+			version, parked := snap.Version("groomers"), snap.Parked("groomers")
 			// A term's rows lie together in its primary key: each is one look-up for a salon, or a walk in the order
 			// of the answer, as the database likes.
 			found := " groomer_id IN (SELECT groomer_id FROM " + groomers.Terms.Def().Name(version) + " WHERE term = ?)"
@@ -83,7 +84,12 @@ func (s screens) listGroomers(ctx context.Context, in *groomersInput) (*answer[P
 				return err
 			}
 			out.Body, err = page(rows, in.Limit,
-				func(r groomers.Row) (Groomer, error) { return groomerOf(r), nil },
+				func(r groomers.Row) (Groomer, error) {
+					item := groomerOf(r)
+					item.Parked = parked[r.GroomerID]
+					out.note(item.Parked)
+					return item, nil
+				},
 				func(r groomers.Row) any { return r.GroomerID })
 			return err
 		})
@@ -103,6 +109,8 @@ func (s screens) getGroomer(ctx context.Context, in *groomerInput) (*tagged[Groo
 				return err
 			}
 			out = tag(groomerOf(row), row.Revision)
+			out.Body.Parked = snap.Parked("groomers")[in.GroomerID]
+			out.note(out.Body.Parked)
 			return nil
 		})
 }

@@ -149,14 +149,29 @@ func (h *heldAnswer) BodyWriter() io.Writer {
 }
 
 // answer is a success with its body.
-type answer[T any] struct{ Body T }
+type answer[T any] struct {
+	Mark
+	Body T
+}
+
+// Mark says in a header that something in the answer stands still: an event of its key could not be applied.
+type Mark struct {
+	XParked string `header:"X-Parked" doc:"true: something here stands still, because an event of its key could not be applied yet; it is marked parked"`
+}
+
+func (m *Mark) note(parked bool) {
+	if parked {
+		m.XParked = "true"
+	}
+}
 
 // tagged is a success whose ETag is a revision: the one that If-Match takes on the write side.
 type tagged[T any] struct {
+	Mark
 	ETag string `header:"ETag"`
 	Body T
 }
 
 func tag[T any](body T, revision uint64) tagged[T] {
-	return tagged[T]{fmt.Sprintf("%q", strconv.FormatUint(revision, 10)), body}
+	return tagged[T]{ETag: fmt.Sprintf("%q", strconv.FormatUint(revision, 10)), Body: body}
 }

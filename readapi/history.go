@@ -22,6 +22,7 @@ type Happening struct {
 	RefundPercent *int       `json:"refund_percent,omitempty"`
 	Reason        *string    `json:"reason,omitempty"`
 	Erased        []string   `json:"erased,omitempty"`
+	Parked        bool       `json:"parked,omitempty" doc:"true: older than the rest, since an event of it could not be applied yet"`
 }
 
 // Person is who did something. The system itself expires requests.
@@ -51,8 +52,10 @@ func (s screens) history(ctx context.Context, in *historyInput) (*answer[Page[Ha
 		return nil, err
 	}
 	var rows []history.Row
+	var parked bool
 	err = s.Read(ctx, in.ReadHeaders, Scope{Of: []engine.Projection{history.Projection()}, Keys: []string{salon}},
 		func(ctx context.Context, snap Snapshot) error {
+			parked = snap.Parked("history")[salon]
 			version := snap.Version("history")
 			first, err := engine.Query(ctx, snap, history.Table, version,
 				"WHERE reservation_id = ? ORDER BY revision LIMIT 1", in.ReservationID)
@@ -69,10 +72,16 @@ func (s screens) history(ctx context.Context, in *historyInput) (*answer[Page[Ha
 	if err != nil {
 		return nil, err
 	}
-	body, err := page(rows, in.Limit,
-		func(r history.Row) (Happening, error) { return s.happening(ctx, r) },
+	var out answer[Page[Happening]]
+	out.note(parked)
+	out.Body, err = page(rows, in.Limit,
+		func(r history.Row) (Happening, error) {
+			item, err := s.happening(ctx, r)
+			item.Parked = parked
+			return item, err
+		},
 		func(r history.Row) any { return r.Revision })
-	return &answer[Page[Happening]]{body}, err
+	return &out, err
 }
 
 func (s screens) happening(ctx context.Context, r history.Row) (Happening, error) {

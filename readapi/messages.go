@@ -26,6 +26,7 @@ type Message struct {
 	ImageURL        *string   `json:"image_url,omitempty"`
 	SentAt          time.Time `json:"sent_at"`
 	Erased          []string  `json:"erased,omitempty" doc:"text or image_url, when its sender had it erased"`
+	Parked          bool      `json:"parked,omitempty" doc:"true: older than the rest, since an event of it could not be applied yet"`
 }
 
 // Messages is a page of a room's messages, and where the room stands.
@@ -35,6 +36,7 @@ type Messages struct {
 	Unread     uint64 `json:"unread" doc:"How many of the other side's messages the caller has not read"`
 	ReadSeq    uint64 `json:"read_seq" doc:"How far the other side has read"`
 	OwnReadSeq uint64 `json:"own_read_seq" doc:"How far the caller has read"`
+	Parked     bool   `json:"parked,omitempty" doc:"true: older than the rest, since an event of it could not be applied yet"`
 }
 
 type messagesInput struct {
@@ -88,8 +90,15 @@ func (s screens) listMessages(ctx context.Context, in *messagesInput) (*answer[M
 	if err != nil {
 		return nil, err
 	}
-	body, err := c.page(func(m chatrooms.Message) (Message, error) { return s.message(ctx, m) })
-	return &answer[Messages]{body}, err
+	var out answer[Messages]
+	out.note(c.parked)
+	out.Body, err = c.page(func(m chatrooms.Message) (Message, error) {
+		item, err := s.message(ctx, m)
+		item.Parked = c.parked
+		return item, err
+	})
+	out.Body.Parked = c.parked
+	return &out, err
 }
 
 // silentRoom finds a room in which nobody has posted yet: only its reservation knows its members.
@@ -104,6 +113,7 @@ func (s screens) silentRoom(ctx context.Context, in *messagesInput, c *conversat
 			if len(rows) == 0 {
 				return unknownRoom()
 			}
+			c.parked = c.parked || snap.Parked("reservations")[salon]
 			return c.enter(silent(rows[0]))
 		})
 }
@@ -129,6 +139,7 @@ type conversation struct {
 	limit int64
 
 	found    bool
+	parked   bool
 	room     chatrooms.Room
 	messages []chatrooms.Message // in their order
 }
@@ -183,6 +194,7 @@ func (c *conversation) fromView(rows engine.ViewRows) error {
 }
 
 func (c *conversation) fromTables(ctx context.Context, snap Snapshot, roomID string) error {
+	c.parked = snap.Parked("chatrooms")[roomID]
 	version := snap.Version("chatrooms")
 	rooms, err := engine.Query(ctx, snap, chatrooms.Rooms, version, "WHERE room_id = ?", roomID)
 	if err != nil || len(rooms) == 0 {

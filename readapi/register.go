@@ -23,6 +23,9 @@ type Texts interface {
 type Deps struct {
 	Reads *reads.DB
 	Texts Texts
+	// Lives tells how the event store's lives follow one another, the oldest first. Nil: tokens of another life are
+	// refused.
+	Lives func(ctx context.Context) ([]Life, error)
 	// Slots and Rooms are the Redis views of the calendar and of chat rooms. Nil answers from the tables behind them.
 	Slots *engine.View
 	Rooms *engine.View
@@ -43,7 +46,7 @@ func newScreens(deps Deps) screens {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	return screens{deps, NewConsistency(deps.Reads)}
+	return screens{deps, NewConsistency(deps.Reads, deps.Lives)}
 }
 
 func (s screens) register(api huma.API) {
@@ -54,4 +57,5 @@ func (s screens) register(api huma.API) {
 	s.registerStats(api)
 	s.registerCalendar(api)
 	s.registerChat(api)
+	s.registerNotifications(api)
 }

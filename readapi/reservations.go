@@ -38,6 +38,7 @@ type Reservation struct {
 	UpdatedAt     time.Time                 `json:"updated_at"`
 	Revision      uint64                    `json:"revision"`
 	Erased        []string                  `json:"erased,omitempty" doc:"Fields that are null because their person had them erased: phone, dogs[0].name"`
+	Parked        bool                      `json:"parked,omitempty" doc:"true: older than the rest, since an event of it could not be applied yet"`
 }
 
 // Dog is one dog of a reservation.
@@ -80,7 +81,9 @@ func (s screens) listReservations(ctx context.Context, in *reservationsInput) (*
 		scope.Of = append(scope.Of, groomers.Projection()) // whose zone counts the days
 	}
 	var rows []reservations.Row
+	var parked parkedKeys
 	err = s.Read(ctx, in.ReadHeaders, scope, func(ctx context.Context, snap Snapshot) error {
+		parked = snap.Parked("reservations")
 		zone, err := snap.zoneOf(ctx, salon)
 		if err != nil {
 			return err
@@ -103,10 +106,16 @@ func (s screens) listReservations(ctx context.Context, in *reservationsInput) (*
 		return nil, err
 	}
 	// Opened after the snapshot is given back: keys may have to be fetched from elsewhere.
-	body, err := page(rows, in.Limit,
-		func(r reservations.Row) (Reservation, error) { return s.reservation(ctx, r) },
+	var out answer[Page[Reservation]]
+	out.Body, err = page(rows, in.Limit,
+		func(r reservations.Row) (Reservation, error) {
+			item, err := s.reservation(ctx, r)
+			item.Parked = parked[r.GroomerID]
+			out.note(item.Parked)
+			return item, err
+		},
 		func(r reservations.Row) any { return startsBefore{r.StartAt.UnixMicro(), r.ReservationID} })
-	return &answer[Page[Reservation]]{body}, err
+	return &out, err
 }
 
 // conditions says which reservations are asked for, of those that the caller may see. salon is the one groomer whose
@@ -152,8 +161,10 @@ func (s screens) getReservation(ctx context.Context, in *reservationInput) (*tag
 		return nil, err
 	}
 	var rows []reservations.Row
+	var parked bool
 	err = s.Read(ctx, in.ReadHeaders, Scope{Of: []engine.Projection{reservations.Projection()}, Keys: []string{salon}},
 		func(ctx context.Context, snap Snapshot) (err error) {
+			parked = snap.Parked("reservations")[salon]
 			rows, err = engine.Query(ctx, snap, reservations.Table, snap.Version("reservations"), "WHERE reservation_id = ?", in.ReservationID)
 			return err
 		})
@@ -164,7 +175,9 @@ func (s screens) getReservation(ctx context.Context, in *reservationInput) (*tag
 		return nil, unknownReservation()
 	}
 	body, err := s.reservation(ctx, rows[0])
+	body.Parked = parked
 	out := tag(body, rows[0].Revision)
+	out.note(parked)
 	return &out, err
 }
 

@@ -22,6 +22,7 @@ type Room struct {
 	ReadSeq     uint64   `json:"read_seq" doc:"How far the other side has read"`
 	OwnReadSeq  uint64   `json:"own_read_seq" doc:"How far the caller has read"`
 	Left        bool     `json:"left" doc:"Whether the caller has left"`
+	Parked      bool     `json:"parked,omitempty" doc:"true: older than the rest, since an event of it could not be applied yet"`
 }
 
 type roomsInput struct {
@@ -47,9 +48,11 @@ func (s screens) listRooms(ctx context.Context, in *roomsInput) (*answer[Page[Ro
 		below = &at
 	}
 	var rooms []chatrooms.Room
+	var talks, visits parkedKeys
 	older := map[string]chatrooms.Message{} // by room: the last message that one who left may read
 	err := s.Read(ctx, in.ReadHeaders, Scope{Of: []engine.Projection{chatrooms.Projection(), reservations.Projection()}},
 		func(ctx context.Context, snap Snapshot) (err error) {
+			talks, visits = snap.Parked("chatrooms"), snap.Parked("reservations")
 			if rooms, err = snap.roomsOf(ctx, id, below, in.Limit+1); err != nil {
 				return err
 			}
@@ -73,10 +76,17 @@ func (s screens) listRooms(ctx context.Context, in *roomsInput) (*answer[Page[Ro
 	if err != nil {
 		return nil, err
 	}
-	body, err := page(rooms, in.Limit,
-		func(r chatrooms.Room) (Room, error) { return s.room(ctx, id.Role, r, older) },
+	var out answer[Page[Room]]
+	out.Body, err = page(rooms, in.Limit,
+		func(r chatrooms.Room) (Room, error) {
+			item, err := s.room(ctx, id.Role, r, older)
+			// A room in which nobody has posted yet is its reservation's.
+			item.Parked = talks[r.RoomID] || r.LastSeq == 0 && visits[r.GroomerID]
+			out.note(item.Parked)
+			return item, err
+		},
 		func(r chatrooms.Room) any { return activeBefore{r.LastAt.UnixMicro(), r.RoomID} })
-	return &answer[Page[Room]]{body}, err
+	return &out, err
 }
 
 // roomsOf lists up to n rooms of a member, latest activity first.

@@ -20,7 +20,8 @@ type Slot struct {
 
 // Slots is a salon's free slots. The list is bounded by its span of time and has no pages.
 type Slots struct {
-	Items []Slot `json:"items" nullable:"false"`
+	Items  []Slot `json:"items" nullable:"false"`
+	Parked bool   `json:"parked,omitempty" doc:"true: older than the rest, since an event of it could not be applied yet"`
 }
 
 // How far one question may look, and how far it looks by default.
@@ -58,7 +59,8 @@ func (s screens) listSlots(ctx context.Context, in *slotsInput) (*answer[Slots],
 	if err != nil {
 		return nil, err
 	}
-	out := &answer[Slots]{Slots{make([]Slot, len(free))}}
+	out := &answer[Slots]{Body: Slots{Items: make([]Slot, len(free)), Parked: b.parked}}
+	out.note(b.parked)
 	for i, f := range free {
 		out.Body.Items[i] = Slot{f.Start.UTC(), f.End.UTC()}
 	}
@@ -67,8 +69,9 @@ func (s screens) listSlots(ctx context.Context, in *slotsInput) (*answer[Slots],
 
 // book is a salon and all that is taken of its time from now on.
 type book struct {
-	salon calendar.Salon
-	taken []calendar.Interval
+	salon  calendar.Salon
+	taken  []calendar.Interval
+	parked bool
 }
 
 // ask reads the salon's book, and the question in the light of it.
@@ -152,6 +155,7 @@ func (s screens) book(ctx context.Context, in *slotsInput, now time.Time) (b boo
 		},
 		[]engine.Projection{calendar.Projection()},
 		func(ctx context.Context, snap Snapshot) (err error) {
+			b.parked = snap.Parked("calendar")[in.GroomerID]
 			version := snap.Version("calendar")
 			if salons, err = engine.Query(ctx, snap, calendar.Salons, version, "WHERE groomer_id = ?", in.GroomerID); err != nil {
 				return err

@@ -26,6 +26,7 @@ type Day struct {
 	Completed  int64  `json:"completed"`
 	NoShows    int64  `json:"no_shows"`
 	RevenueKRW int64  `json:"revenue_krw" doc:"Of completed ones"`
+	Parked     bool   `json:"parked,omitempty" doc:"true: older than the rest, since an event of it could not be applied yet"`
 }
 
 type statsInput struct {
@@ -71,6 +72,7 @@ func (s screens) dailyStats(ctx context.Context, in *statsInput) (*answer[Page[D
 	}
 	var out answer[Page[Day]]
 	return &out, s.Read(ctx, in.ReadHeaders, scope, func(ctx context.Context, snap Snapshot) error {
+		parked := snap.Parked("stats")
 		zone, err := snap.zoneOf(ctx, salon)
 		if err != nil {
 			return err
@@ -91,10 +93,20 @@ func (s screens) dailyStats(ctx context.Context, in *statsInput) (*answer[Page[D
 			return err
 		}
 		out.Body, err = page(rows, in.Limit,
-			func(r stats.Row) (Day, error) { return Day(r), nil },
+			func(r stats.Row) (Day, error) {
+				out.note(parked[r.GroomerID])
+				return dayOf(r, parked[r.GroomerID]), nil
+			},
 			func(r stats.Row) any { return afterDay{r.Day, r.GroomerID} })
 		return err
 	})
+}
+
+func dayOf(r stats.Row, parked bool) Day {
+	return Day{
+		GroomerID: r.GroomerID, Day: r.Day, Requested: r.Requested, Confirmed: r.Confirmed, Declined: r.Declined, Expired: r.Expired,
+		Cancelled: r.Cancelled, Completed: r.Completed, NoShows: r.NoShows, RevenueKRW: r.RevenueKRW, Parked: parked,
+	}
 }
 
 // salon is whose figures are asked for; "" is everybody's.

@@ -18,6 +18,7 @@ type TimeOff struct {
 	To        time.Time `json:"to"`
 	Reason    *string   `json:"reason"`
 	Erased    []string  `json:"erased,omitempty"`
+	Parked    bool      `json:"parked,omitempty" doc:"true: older than the rest, since an event of it could not be applied yet"`
 }
 
 type timeOffInput struct {
@@ -51,8 +52,10 @@ func (s screens) listTimeOff(ctx context.Context, in *timeOffInput) (*answer[Pag
 		where.add("start_at >= ? AND (start_at > ? OR id > ?)", last.From, last.From, last.ID)
 	}
 	var rows []calendar.Interval
+	var parked bool
 	err := s.Read(ctx, in.ReadHeaders, Scope{Of: []engine.Projection{calendar.Projection()}, Keys: []string{in.GroomerID}},
 		func(ctx context.Context, snap Snapshot) error {
+			parked = snap.Parked("calendar")[in.GroomerID]
 			version := snap.Version("calendar")
 			salons, err := engine.Query(ctx, snap, calendar.Salons, version, "WHERE groomer_id = ?", in.GroomerID)
 			if err != nil {
@@ -82,11 +85,13 @@ func (s screens) listTimeOff(ctx context.Context, in *timeOffInput) (*answer[Pag
 	if err != nil {
 		return nil, err
 	}
-	body, err := page(rows, in.Limit,
+	var out answer[Page[TimeOff]]
+	out.note(parked)
+	out.Body, err = page(rows, in.Limit,
 		func(r calendar.Interval) (TimeOff, error) {
 			o := opening{ctx: ctx, texts: s.Texts}
-			return TimeOff{r.ID, r.StartAt, r.EndAt, o.open(r.Reason, "reason"), o.erased}, o.err
+			return TimeOff{r.ID, r.StartAt, r.EndAt, o.open(r.Reason, "reason"), o.erased, parked}, o.err
 		},
 		func(r calendar.Interval) any { return beginsAfter{r.StartAt.UnixMicro(), r.ID} })
-	return &answer[Page[TimeOff]]{body}, err
+	return &out, err
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/dangdangsalon/salon/projections/foldtest"
 	"github.com/dangdangsalon/salon/projections/groomers"
 	"github.com/dangdangsalon/salon/projections/history"
+	"github.com/dangdangsalon/salon/projections/inbox"
 	"github.com/dangdangsalon/salon/projections/reads"
 	"github.com/dangdangsalon/salon/projections/reservations"
 	"github.com/dangdangsalon/salon/projections/stats"
@@ -62,7 +63,7 @@ func everywhere(t *testing.T, test func(t *testing.T, w *world)) {
 
 func folds() []engine.Projection {
 	return []engine.Projection{
-		reservations.Projection(), history.Projection(), groomers.Projection(), stats.Projection(),
+		reservations.Projection(), history.Projection(), groomers.Projection(), stats.Projection(), inbox.Projection(),
 	}
 }
 

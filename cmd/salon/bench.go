@@ -17,8 +17,11 @@ import (
 )
 
 type benchCmd struct {
-	Name    string        `arg:"" help:"e2e: the whole way, from a command to the rows." enum:"e2e"`
-	Each    time.Duration `help:"How long each load lasts." default:"10s"`
+	Name    string        `arg:"" help:"append: an event store alone, each figure beside what its database can do. project: the projector alone, each figure beside what its database can do, and how soon rows can be seen. e2e: the whole way, from a command to the rows." enum:"append,project,e2e"`
+	Each    time.Duration `help:"How long each load lasts." default:"5s"`
+	Read    int           `help:"append: how many events there are to read." default:"500000"`
+	Project int           `help:"project: how many events are projected." default:"60000"`
+	Callers int           `hidden:""` // append: be one of several processes
 	JSON    bool          `name:"json" help:"Print one JSON object."`
 	Profile string        `help:"Write a CPU profile of the loads, for go tool pprof." type:"path" placeholder:"FILE"`
 
@@ -53,13 +56,32 @@ func (r *report) atLeast(what string, value float64, unit string, goal float64) 
 	r.Results = append(r.Results, measure{What: what, Value: value, Unit: unit, Goal: fmt.Sprintf("≥ %g %s", goal, unit), Met: value >= goal})
 }
 
+// plain reports a figure that has no goal of its own: others are held against it.
+func (r *report) plain(what string, value float64, unit string) {
+	r.Results = append(r.Results, measure{What: what, Value: value, Unit: unit, Met: true})
+}
+
+// ratio holds a figure against its ceiling.
+func (r *report) ratio(what string, value float64, unit string, ceiling, ratio, goal float64) {
+	r.Results = append(r.Results, measure{
+		What: what, Value: value, Unit: unit, Ceiling: &ceiling, Ratio: &ratio, Goal: fmt.Sprintf("≥ %g ×", goal), Met: ratio >= goal,
+	})
+}
+
+// below holds what should cost less than its ceiling.
+func (r *report) below(what string, value float64, unit string, ceiling, goal float64) {
+	ratio := value / ceiling
+	r.Results = append(r.Results, measure{
+		What: what, Value: value, Unit: unit, Ceiling: &ceiling, Ratio: &ratio, Goal: fmt.Sprintf("< %g ×", goal), Met: ratio < goal,
+	})
+}
+
 // Run measures on the servers that are named, else on embedded ones. Load goes to this machine alone.
 func (c *benchCmd) Run(ctx context.Context, t *terminal) error {
 	if err := c.ReadFiles(); err != nil {
 		return usage(err)
 	}
 	r := &report{Bench: c.Name, Machine: machine(), Commit: commit}
-	bench := &e2e{report: r, each: c.Each, log: t.err}
 	if c.Profile != "" {
 		f, err := os.Create(c.Profile)
 		if err != nil {
@@ -71,13 +93,17 @@ func (c *benchCmd) Run(ctx context.Context, t *terminal) error {
 		defer func() { pprof.StopCPUProfile(); _ = f.Close() }()
 	}
 	var err error
-	if c.Events != "" {
-		if err := c.Need(true, true, true, true); err != nil {
-			return usage(err)
+	switch c.Name {
+	case "append":
+		bench := &appendBench{report: r, each: c.Each, events: c.Read, log: t.err}
+		if c.Callers > 0 {
+			return bench.child(ctx, c.Events, c.Callers, t.out)
 		}
-		err = bench.real(ctx, c.Servers)
-	} else {
-		err = bench.embedded(ctx)
+		err = bench.run(ctx, c.Events)
+	case "project":
+		err = c.project(ctx, r, t.err)
+	default:
+		err = c.e2e(ctx, &e2e{report: r, each: c.Each, log: t.err})
 	}
 	if err != nil {
 		return err
@@ -88,16 +114,49 @@ func (c *benchCmd) Run(ctx context.Context, t *terminal) error {
 	return r.print(t.out)
 }
 
+func (c *benchCmd) e2e(ctx context.Context, bench *e2e) error {
+	if c.Events == "" {
+		return bench.embedded(ctx)
+	}
+	if err := c.Need(true, true, true, true); err != nil {
+		return usage(err)
+	}
+	return bench.real(ctx, c.Servers)
+}
+
+// project measures the projector alone, then how soon its rows can be seen under a steady load.
+func (c *benchCmd) project(ctx context.Context, r *report, log io.Writer) error {
+	b := &projectBench{report: r, events: c.Project, log: log}
+	if err := b.run(ctx, c.Servers); err != nil {
+		return err
+	}
+	whole := &e2e{report: r, each: c.Each, log: log}
+	if c.Events == "" {
+		return whole.seenEmbedded(ctx)
+	}
+	if err := c.Need(true, true, true, true); err != nil {
+		return usage(err)
+	}
+	return whole.seen(ctx, c.Servers)
+}
+
 func (r *report) print(out io.Writer) error {
 	fmt.Fprintf(out, "%s on %s\n", r.Bench, r.Machine)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "WHAT\tVALUE\tGOAL\tMET")
+	fmt.Fprintln(w, "WHAT\tVALUE\tCEILING\tRATIO\tGOAL\tMET")
 	for _, m := range r.Results {
 		met := "yes"
 		if !m.Met {
 			met = "NO"
 		}
-		fmt.Fprintf(w, "%s\t%.1f %s\t%s\t%s\n", m.What, m.Value, m.Unit, m.Goal, met)
+		ceiling, ratio := "", ""
+		if m.Ceiling != nil {
+			ceiling, ratio = fmt.Sprintf("%.1f %s", *m.Ceiling, m.Unit), fmt.Sprintf("%.2f", *m.Ratio)
+		}
+		if m.Goal == "" {
+			met = ""
+		}
+		fmt.Fprintf(w, "%s\t%.1f %s\t%s\t%s\t%s\t%s\n", m.What, m.Value, m.Unit, ceiling, ratio, m.Goal, met)
 	}
 	return w.Flush()
 }

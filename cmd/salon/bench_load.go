@@ -227,11 +227,12 @@ func (d *httpDesk) do(ctx context.Context, a action) (mark, error) {
 	if a.id != nil {
 		*a.id = made.Hold + made.Reservation // an answer has one of them
 	}
-	t, err := token.Parse(c.seen)
-	if err != nil || len(t.Entries) != 1 {
+	tokens, err := token.Parse(c.seen)
+	if err != nil || len(tokens) != 1 || len(tokens[0].Entries) != 1 {
 		return mark{}, fmt.Errorf("%s answered the token %q: %w", a.name, c.seen, err)
 	}
-	return mark{t.Entries[0].Topic, t.Entries[0].Key, t.Entries[0].Position}, nil
+	e := tokens[0].Entries[0]
+	return mark{e.Topic, e.Key, e.Position}, nil
 }
 
 // load is callers who play the script over and over, at a rate or as fast as they are answered.

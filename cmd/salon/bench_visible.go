@@ -20,6 +20,8 @@ type visibility struct {
 	marks   []placedMark
 	highest map[partition]uint64
 	commits map[string]map[partition][]batchCommit
+	ways    map[string][]engine.Way // of batches, by projection
+	relayed []time.Duration         // of the relay's batches
 }
 
 type partition struct {
@@ -65,13 +67,43 @@ func (v *visibility) note(a engine.Applied) {
 	}
 	p := partition{a.Topic, a.Part}
 	v.commits[a.Projection][p] = append(v.commits[a.Projection][p], batchCommit{a.Position, now})
+	if !a.Way.Recorded.IsZero() {
+		if v.ways == nil {
+			v.ways = map[string][]engine.Way{}
+		}
+		v.ways[a.Projection] = append(v.ways[a.Projection], a.Way)
+	}
 }
 
-// reset forgets the commands so far.
+// noteRelayed is what the relay calls.
+func (v *visibility) noteRelayed(_ int, took time.Duration) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.relayed = append(v.relayed, took)
+}
+
+// stages is how long each stage took of each batch's first event, into one target.
+func (v *visibility) stages(target engine.Target) (took [len(engine.Stages)][]time.Duration) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, p := range allProjections() {
+		if p.Target != target {
+			continue
+		}
+		for _, w := range v.ways[p.ID()] {
+			for i, d := range w.Took() {
+				took[i] = append(took[i], d)
+			}
+		}
+	}
+	return took
+}
+
+// reset forgets the commands so far, and the batches' ways.
 func (v *visibility) reset() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.marks = nil
+	v.marks, v.ways, v.relayed = nil, nil, nil
 }
 
 // drained waits until every projection has all that was accepted, and tells how long that took.

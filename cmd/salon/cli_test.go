@@ -8,12 +8,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/alecthomas/kong"
 
+	"github.com/dangdangsalon/salon/eventstore/sqlite"
 	"github.com/dangdangsalon/salon/internal/harness"
 )
 
@@ -65,7 +67,7 @@ func TestAWrongCallSaysEverythingThatIsWrong(t *testing.T) {
 		{"serve with an unknown role", []string{"serve", "barber"}, []string{"commands", "projector"}},
 		{"serve without servers", []string{"serve", "commands", "readapi", "relay", "projector"}, []string{"--events", "--kafka", "--reads", "--redis", "--master-key-file", "--auth-key-file"}},
 		{"commands alone needs the store and the keys", []string{"serve", "commands"}, []string{"--events", "--master-key-file", "--auth-jwks"}},
-		{"a projector needs Kafka and the read models", []string{"serve", "projector"}, []string{"--kafka", "--reads", "--redis"}},
+		{"a projector needs every server", []string{"serve", "projector"}, []string{"--events", "--kafka", "--reads", "--redis"}},
 		{"another database", []string{"serve", "projector", "--kafka", nowhere, "--reads", "oracle://u:secret@h/d", "--redis", "redis://h:1"}, []string{"--reads", "mysql"}},
 		{"a broker without a port", []string{"serve", "projector", "--kafka", "kafka", "--reads", "sqlite:x", "--redis", "redis://h:1"}, []string{"--kafka", "host:port"}},
 		{"a URL that is none", []string{"serve", "relay", "--kafka", nowhere, "--events", "postgres://u:secret@ho st/db"}, []string{"--events"}},
@@ -189,16 +191,55 @@ func TestADataFolderHasOneOwner(t *testing.T) {
 	if err != nil || me.status != 200 || !strings.Contains(string(me.body), `"kim"`) {
 		t.Errorf("/v1/me with a minted token: %v %d %s", err, me.status, me.body)
 	}
+	if got := call(t, "doctor", "--data", data, "--full"); got.code != 0 || !strings.Contains(got.out, "each in its place") {
+		t.Errorf("doctor --full: exit %d\n%s%s", got.code, got.out, got.err)
+	}
 	for _, output := range []string{"table", "json"} {
 		if got := call(t, "doctor", "--data", data, "--output", output); got.code != 0 || !strings.Contains(got.out, "projection reservations") {
 			t.Errorf("doctor: exit %d\n%s%s", got.code, got.out, got.err)
 		}
 	}
+	for _, args := range [][]string{{"list"}, {"list", "-v"}, {"list", "-o", "json"}} {
+		if got := call(t, append(append([]string{"projections"}, args...), "--data", data)...); got.code != 0 || !strings.Contains(got.out, "reservations") || !strings.Contains(got.out, "well") {
+			t.Errorf("projections %v: exit %d\n%s%s", args, got.code, got.out, got.err)
+		}
+	}
+	if got := call(t, "projections", "parked", "reservations", "--data", data, "-o", "json"); got.code != 0 || got.out != "[]\n" {
+		t.Errorf("projections parked: exit %d\n%s%s", got.code, got.out, got.err)
+	}
+	if got := call(t, "projections", "retry", "reservations", "--data", data); got.code != 0 || !strings.Contains(got.out, "0 keys") {
+		t.Errorf("projections retry: exit %d\n%s%s", got.code, got.out, got.err)
+	}
+	call(t, "projections", "retry", "reservations", "kim", "--data", data).refused(t, 1, "kim", "not parked")
+	call(t, "projections", "parked", "dreams", "--data", data).refused(t, 1, "dreams")
 	if got := call(t, "demo", "--data", data, "--url", "http://"+address); got.code != 0 {
 		t.Errorf("demo: exit %d\n%s%s", got.code, got.out, got.err)
 	}
+	token = call(t, "token", "--sub", "ops", "--role", "admin", "--data", data)
+	asked, err := newClient("http://"+address, strings.TrimSpace(token.out)).call(t.Context(), "POST", "/v1/admin/projections/slots/parked/retry", "", map[string]string{"cause": "none"})
+	if err != nil || asked.status != 202 {
+		t.Errorf("retry over HTTP: %v %d %s", err, asked.status, asked.body)
+	}
 	if code := p.Stop(t); code != 0 {
 		t.Errorf("stopped with exit code %d", code)
+	}
+	events, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(data, eventsName)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for stream, want := range map[string][]string{
+		"admin-admin-ops": {"retry-parked-by-cause slots: none"},
+		"admin-system-cli." + machineUser(): {
+			"list-projections ", "list-projections ", "list-projections ", "list-parked reservations",
+			"retry-parked-by-cause reservations: ", "retry-parked reservations/kim", "list-parked dreams",
+		},
+	} {
+		if got := callsOf(t, events, stream); !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", stream, got, want)
+		}
+	}
+	if err := events.Close(); err != nil {
+		t.Fatal(err)
 	}
 	began := time.Now()
 	p = harness.Start(t, nil, "up", "--data", data, "--listen", address)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"testing"
@@ -80,6 +81,9 @@ func (c *cluster) member(t *testing.T, name string, roles ...string) *member {
 	t.Helper()
 	m := &member{name: name, args: append([]string{"serve"}, roles...)}
 	m.args = append(append(append(m.args, c.databases()...), c.topics()...), "--redis", c.redis)
+	if slices.Contains(roles, "reactor") {
+		m.args = append(m.args, "--master-key-file", c.masterFile)
+	}
 	for _, r := range roles {
 		if (r == "commands" || r == "readapi") && m.url == "" {
 			address := harness.Address(t)

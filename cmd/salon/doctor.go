@@ -19,6 +19,7 @@ type doctorCmd struct {
 	config.Servers `embed:""`
 
 	Data   string `help:"Data folder of a running salon up: without --events, its process is asked." type:"path" default:"${data}"`
+	Full   bool   `help:"Also read every event of the store, and hold it to its hash and its place. Takes about a second for each 100,000."`
 	Output string `help:"table or json." default:"table" enum:"table,json" short:"o"`
 }
 
@@ -33,10 +34,11 @@ type finding struct {
 type probe struct {
 	part string
 	look func(ctx context.Context) (string, error)
+	long bool // takes as long as it takes
 }
 
 func (c *doctorCmd) Run(ctx context.Context, t *terminal) error {
-	findings, err := c.findings(ctx)
+	findings, err := c.findings(ctx, t.err)
 	if err != nil {
 		return err
 	}
@@ -55,24 +57,36 @@ func (c *doctorCmd) Run(ctx context.Context, t *terminal) error {
 	return err
 }
 
-func (c *doctorCmd) findings(ctx context.Context) ([]finding, error) {
+func (c *doctorCmd) findings(ctx context.Context, log io.Writer) ([]finding, error) {
 	if err := c.ReadFiles(); err != nil {
 		return nil, usage(err)
 	}
 	if c.Events == "" {
-		return askProcess(ctx, socketPath(c.Data))
+		if c.Full {
+			fmt.Fprintln(log, "The process that owns the folder reads every event; this may take a while.")
+		}
+		return askProcess(ctx, socketPath(c.Data), c.Full)
 	}
 	if err := c.Need(true, true, true, true); err != nil {
 		return nil, usage(err)
 	}
-	return examine(ctx, serverProbes(c.Servers)), nil
+	probes := serverProbes(c.Servers)
+	if c.Full {
+		probes = append(probes, fullProbe(func(ctx context.Context) (string, error) {
+			return probeEveryEvent(ctx, c.Events, log)
+		}))
+	}
+	return examine(ctx, probes), nil
 }
 
-// examine runs the probes one after the other, each for at most three seconds.
+// examine runs the probes one after the other, each but a long one for at most three seconds.
 func examine(ctx context.Context, probes []probe) []finding {
 	findings := make([]finding, 0, len(probes))
 	for _, p := range probes {
-		ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+		ctx, cancel := ctx, func() {}
+		if !p.long {
+			ctx, cancel = context.WithTimeout(ctx, 3*time.Second)
+		}
 		detail, err := p.look(ctx)
 		cancel()
 		if err != nil {
@@ -97,11 +111,11 @@ func printFindings(out io.Writer, findings []finding) error {
 }
 
 // askProcess lets the process that owns a data folder examine itself: nobody else may open its files.
-func askProcess(ctx context.Context, socket string) ([]finding, error) {
+func askProcess(ctx context.Context, socket string, full bool) ([]finding, error) {
 	c := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}}}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://salon/doctor", nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://salon/doctor?full=%t", full), nil)
 	if err != nil {
 		return nil, err
 	}

@@ -37,7 +37,11 @@ func (n *node) healthRoutes(s *httpserver.Server) {
 		if err := n.ready(c.Request().Context()); err != nil {
 			return c.JSON(http.StatusServiceUnavailable, map[string]string{"status": "not ready", "why": err.Error()})
 		}
-		return c.JSON(http.StatusOK, map[string]string{"status": "ready"})
+		answer := map[string]any{"status": "ready"}
+		if stuck := n.movement.stuck("", time.Now()); len(stuck) > 0 {
+			answer["stuck"] = stuck // still ready: reads say themselves how old they are
+		}
+		return c.JSON(http.StatusOK, answer)
 	})
 	s.Echo().GET("/", func(c echo.Context) error { return c.Redirect(http.StatusFound, "/docs") })
 	if n.http.MetricsListen == "" && n.alone {
@@ -58,7 +62,7 @@ func (n *node) ready(ctx context.Context) error {
 	if _, err := n.store.Head(ctx); err != nil {
 		return errors.New("the event store does not answer")
 	}
-	if n.reads != nil && n.executor == nil {
+	if n.reads != nil && !n.writes {
 		if err := n.reads.Ping(ctx); err != nil {
 			return errors.New("the reads database does not answer")
 		}
@@ -82,10 +86,17 @@ func (n *node) serveSocket(ctx context.Context, l net.Listener) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /doctor", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		if err := writeJSON(w, examine(r.Context(), n.probes())); err != nil {
+		probes := n.probes()
+		if r.URL.Query().Get("full") == "true" {
+			probes = append(probes, fullProbe(func(ctx context.Context) (string, error) {
+				return everyEvent(ctx, n.store, true, io.Discard)
+			}))
+		}
+		if err := writeJSON(w, examine(r.Context(), probes)); err != nil {
 			n.tel.Log.WarnContext(r.Context(), "doctor's answer not sent", "error", err)
 		}
 	})
+	n.socketRoutes(mux)
 	return serveUntil(ctx, l, mux)
 }
 

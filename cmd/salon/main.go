@@ -25,16 +25,18 @@ var (
 )
 
 type cli struct {
-	Up      upCmd      `cmd:"" help:"Run everything in one process, with nothing installed."`
-	Serve   serveCmd   `cmd:"" help:"Run chosen roles against real servers."`
-	Demo    demoCmd    `cmd:"" help:"Book, chat, move and cancel against a running system, showing each step."`
-	Migrate migrateCmd `cmd:"" help:"Bring the databases' schemas up to date, or show or undo that."`
-	Topics  topicsCmd  `cmd:"" help:"Make or check the Kafka topics."`
-	Keys    keysCmd    `cmd:"" help:"Make the keys that nodes on real servers share."`
-	Token   tokenCmd   `cmd:"" help:"Mint a token with the local key."`
-	Doctor  doctorCmd  `cmd:"" help:"Check every part of a system; exit 1 when one is not well."`
-	OpenAPI openAPICmd `cmd:"" name:"openapi" help:"Print the OpenAPI 3.1 document."`
-	Bench   benchCmd   `cmd:"" help:"Measure this system on this machine."`
+	Up            upCmd            `cmd:"" help:"Run everything in one process, with nothing installed."`
+	Serve         serveCmd         `cmd:"" help:"Run chosen roles against real servers."`
+	Demo          demoCmd          `cmd:"" help:"Book, chat, move and cancel against a running system, showing each step."`
+	Migrate       migrateCmd       `cmd:"" help:"Bring the databases' schemas up to date, or show or undo that."`
+	Topics        topicsCmd        `cmd:"" help:"Make or check the Kafka topics."`
+	Keys          keysCmd          `cmd:"" help:"Make the keys that nodes on real servers share."`
+	Token         tokenCmd         `cmd:"" help:"Mint a token with the local key."`
+	Doctor        doctorCmd        `cmd:"" help:"Check every part of a system; exit 1 when one is not well."`
+	Projections   projectionsCmd   `cmd:"" help:"Look at projections: lag, parked keys, versions; have parked keys tried again; rebuild, verify and switch versions."`
+	Notifications notificationsCmd `cmd:"" help:"Look at notifications that the webhook did not take; have them sent again."`
+	OpenAPI       openAPICmd       `cmd:"" name:"openapi" help:"Print the OpenAPI 3.1 document."`
+	Bench         benchCmd         `cmd:"" help:"Measure this system on this machine."`
 
 	Version kong.VersionFlag `help:"Print the version." short:"V" env:"-"`
 }

@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/dangdangsalon/salon/eventstore"
 	"github.com/dangdangsalon/salon/eventstore/postgres"
 	"github.com/dangdangsalon/salon/eventstore/sqlite"
 	"github.com/dangdangsalon/salon/internal/config"
@@ -33,6 +34,10 @@ func (c *migrateUpCmd) Run(ctx context.Context, t *terminal) error {
 	if err := migrate(ctx, c.Servers); err != nil {
 		return err
 	}
+	if withoutSchema(c.Events) {
+		fmt.Fprintln(t.out, "The reads database is up to date. EventStoreDB has no schema: there is nothing to do for it.")
+		return nil
+	}
 	fmt.Fprintln(t.out, "The event store and the reads database are up to date.")
 	return nil
 }
@@ -52,7 +57,7 @@ func migrate(ctx context.Context, s config.Servers) error {
 	}
 	err = db.Migrate(ctx)
 	if err == nil {
-		err = engine.EnsureTables(ctx, db, sqlProjections()...)
+		err = engine.Establish(ctx, db, allProjections()...)
 	}
 	return errors.Join(err, db.Close())
 }
@@ -61,18 +66,16 @@ func migrateEvents(ctx context.Context, url string) error {
 	if file, ok := strings.CutPrefix(url, "sqlite:"); ok {
 		return sqlite.Migrate(ctx, file)
 	}
+	if withoutSchema(url) {
+		return nil
+	}
 	return postgres.Migrate(ctx, url)
 }
 
-// sqlProjections are those with tables in the reads database.
-func sqlProjections() []engine.Projection {
-	var out []engine.Projection
-	for _, p := range allProjections() {
-		if p.Target == engine.SQL {
-			out = append(out, p)
-		}
-	}
-	return out
+// withoutSchema reports whether the event store is EventStoreDB, which makes streams as they are written.
+func withoutSchema(events string) bool {
+	scheme, _, _ := strings.Cut(events, ":")
+	return scheme == "esdb" || scheme == "esdb+discover"
 }
 
 type migrateStatusCmd struct {
@@ -148,8 +151,11 @@ func steps(ctx context.Context, s config.Servers) ([]step, error) {
 	}
 	of := postgres.Migrations
 	url, embedded := strings.CutPrefix(s.Events, "sqlite:")
-	if embedded {
+	switch {
+	case embedded:
 		of = sqlite.Migrations
+	case withoutSchema(s.Events):
+		of = func(context.Context, string) ([]eventstore.Migration, error) { return nil, nil }
 	}
 	events, err := of(ctx, url)
 	if err != nil {

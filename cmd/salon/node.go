@@ -16,6 +16,7 @@ import (
 
 	"github.com/dangdangsalon/salon/commands"
 	"github.com/dangdangsalon/salon/eventstore"
+	"github.com/dangdangsalon/salon/eventstore/esdb"
 	"github.com/dangdangsalon/salon/eventstore/postgres"
 	"github.com/dangdangsalon/salon/eventstore/relay"
 	"github.com/dangdangsalon/salon/eventstore/sqlite"
@@ -24,14 +25,19 @@ import (
 	"github.com/dangdangsalon/salon/internal/httpserver"
 	"github.com/dangdangsalon/salon/internal/sealed"
 	"github.com/dangdangsalon/salon/internal/telemetry"
+	"github.com/dangdangsalon/salon/projections/admin"
 	"github.com/dangdangsalon/salon/projections/calendar"
 	"github.com/dangdangsalon/salon/projections/chatrooms"
 	"github.com/dangdangsalon/salon/projections/engine"
 	"github.com/dangdangsalon/salon/projections/groomers"
 	"github.com/dangdangsalon/salon/projections/history"
+	"github.com/dangdangsalon/salon/projections/inbox"
 	"github.com/dangdangsalon/salon/projections/reads"
+	"github.com/dangdangsalon/salon/projections/rebuild"
 	"github.com/dangdangsalon/salon/projections/reservations"
 	"github.com/dangdangsalon/salon/projections/stats"
+	"github.com/dangdangsalon/salon/reactors"
+	"github.com/dangdangsalon/salon/reactors/notify"
 	"github.com/dangdangsalon/salon/readapi"
 )
 
@@ -39,6 +45,7 @@ import (
 func allProjections() []engine.Projection {
 	return []engine.Projection{
 		reservations.Projection(), history.Projection(), groomers.Projection(), calendar.Projection(), stats.Projection(), chatrooms.Projection(),
+		inbox.Projection(), reactors.Timers(),
 		calendar.View(), chatrooms.View(),
 	}
 }
@@ -51,8 +58,10 @@ type role string
 const (
 	roleCommands  role = "commands"
 	roleReadAPI   role = "readapi"
+	roleAdmin     role = "admin"
 	roleRelay     role = "relay"
 	roleProjector role = "projector"
+	roleReactor   role = "reactor"
 )
 
 // store is an event store and its end.
@@ -69,15 +78,21 @@ type node struct {
 	master   []byte
 	verifier *auth.Verifier
 	listener net.Listener // of the API; nil when no role answers HTTP
+	writes   bool         // it takes commands over HTTP
 	alone    bool         // the only process of the system, by the lock of its data folder: no elections
 
 	store    store
 	reads    *reads.DB
 	redis    *redis.Client
-	executor *commands.Executor
+	executor *commands.Executor // of the commands and of the reactors
 	relay    *relay.Relay
-	applied  func(engine.Applied) // told of every batch that a projection committed; nil: nobody asks
+	applied  func(engine.Applied)                  // told of every batch that a projection committed; nil: nobody asks
+	relayed  func(records int, took time.Duration) // told of every batch that the relay wrote; nil: nobody asks
 	runners  []*engine.Runner
+	firer    *reactors.Firer
+	webhook  *notify.Endpoint // of notifications; nil: they stay in the inboxes
+
+	movement movement // of the projections that run here
 
 	partitions sync.Map // topic → int
 }
@@ -88,19 +103,26 @@ type node struct {
 // database and Redis may come and go at any time.
 func (n *node) run(ctx context.Context, roles []role) (err error) {
 	has := func(r role) bool { return slices.Contains(roles, r) }
-	if has(roleCommands) || has(roleReadAPI) || has(roleRelay) { // a projector alone lives without
-		if n.store, err = n.openStore(ctx, n.servers.Events); err != nil {
+	if n.store, err = n.openStore(ctx, n.servers.Events); ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil // told to stop while it waited
+	} else if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.store.Close()) }()
+	if has(roleReadAPI) || has(roleAdmin) || has(roleProjector) || has(roleReactor) {
+		if n.reads, err = reads.Open(ctx, n.servers.Reads); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, n.store.Close()) }()
+		defer func() { err = errors.Join(err, n.reads.Close()) }()
+		n.tel.Metrics.Pool("reads", n.reads.Stats)
 	}
-	if has(roleReadAPI) || has(roleProjector) {
-		if err := n.openReads(ctx); err != nil {
+	if has(roleReadAPI) || has(roleAdmin) || has(roleProjector) {
+		if err := n.openRedis(); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, n.redis.Close(), n.reads.Close()) }()
+		defer func() { err = errors.Join(err, n.redis.Close()) }()
 	}
-	if has(roleReadAPI) && !n.alone {
+	if (has(roleReadAPI) || has(roleReactor)) && !n.alone {
 		if err := n.checkReads(ctx); err != nil {
 			return err
 		}
@@ -110,29 +132,50 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 			return err
 		}
 	}
-	var server *httpserver.Server
-	if n.listener != nil {
-		if server, err = n.newServer(ctx, has(roleCommands), has(roleReadAPI)); err != nil {
+	var keys *sealed.Keys
+	if n.listener != nil || has(roleReactor) {
+		if keys, err = n.openKeys(ctx); err != nil {
 			return err
 		}
+	}
+	if has(roleCommands) || has(roleReactor) {
+		n.executor = commands.NewExecutor(commands.Config{Store: n.store, Keys: keys, HoldTTL: n.http.HoldTTL})
+	}
+	n.writes = has(roleCommands)
+	var server *httpserver.Server
+	if n.listener != nil {
+		server = n.newServer(keys, has)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	if has(roleRelay) {
 		n.relay = &relay.Relay{
 			Store: n.store, Brokers: n.servers.Brokers(), Partitions: n.servers.Topics.Partitions,
-			TopicPrefix: n.servers.Topics.TopicPrefix, Alone: n.alone, Log: n.tel.Log,
+			TopicPrefix: n.servers.Topics.TopicPrefix, Alone: n.alone, Log: n.tel.Log, Relayed: n.relayed,
 		}
 		group.Go(func() error { return n.superviseRelay(ctx) })
 	}
 	if has(roleProjector) {
 		shared := &engine.Shared{}
-		for _, p := range allProjections() {
+		for _, p := range engine.AllVersions(allProjections()) {
 			r := &engine.Runner{
-				Projection: p, Shared: shared, Brokers: n.servers.Brokers(), DB: n.reads, Redis: n.redis, Codec: codec(), Log: n.tel.Log,
-				Alone: n.alone, TopicPrefix: n.servers.Topics.TopicPrefix, Applied: n.applied, Tracer: n.tel.Tracer,
+				Projection: p, Shared: shared, Brokers: n.servers.Brokers(), DB: n.reads, Redis: n.redis, Codec: codec(), Store: n.store, Log: n.tel.Log,
+				Alone: n.alone, TopicPrefix: n.servers.Topics.TopicPrefix, Applied: n.committed, Tracer: n.tel.Tracer,
 			}
 			n.runners = append(n.runners, r)
 			group.Go(func() error { return r.Run(ctx) })
+		}
+		builder := &rebuild.Worker{Desk: n.versions(), Store: n.store, Codec: codec(), Log: n.tel.Log, Ends: n.endsOf}
+		group.Go(func() error { return builder.Run(ctx) })
+	}
+	if has(roleReactor) {
+		n.firer = &reactors.Firer{Reads: n.reads, Commands: n.executor, Log: n.tel.Log}
+		group.Go(func() error { return n.firer.Run(ctx) })
+		if n.webhook != nil {
+			sender, err := n.sender()
+			if err != nil {
+				return err
+			}
+			group.Go(func() error { return sender.Run(ctx) })
 		}
 	}
 	if server != nil {
@@ -146,16 +189,33 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 	return group.Wait()
 }
 
+// committed is told of every batch that a projection committed.
+func (n *node) committed(a engine.Applied) {
+	if !a.Way.Recorded.IsZero() { // of what was filled from the store, and of markers, the log tells no way
+		for i, took := range a.Way.Took() {
+			n.tel.Metrics.Stage(a.Projection, engine.Stages[i], took)
+		}
+	}
+	if n.applied != nil {
+		n.applied(a)
+	}
+}
+
+// openEvents opens the event store that the URL names.
+func openEvents(ctx context.Context, url string, onCommit func(group int, took time.Duration)) (store, error) {
+	switch scheme, rest, _ := strings.Cut(url, ":"); scheme {
+	case "sqlite":
+		return sqlite.Open(ctx, sqlite.Config{Path: rest, OnCommit: onCommit})
+	case "esdb", "esdb+discover":
+		return esdb.Open(ctx, esdb.Config{URL: url, OnCommit: onCommit})
+	}
+	return postgres.Open(ctx, postgres.Config{URL: url, OnCommit: onCommit})
+}
+
 // openStore opens the event store, waiting for one that is away.
 func (n *node) openStore(ctx context.Context, url string) (store, error) {
-	open := func() (store, error) {
-		if file, ok := strings.CutPrefix(url, "sqlite:"); ok {
-			return sqlite.Open(ctx, sqlite.Config{Path: file, OnCommit: n.tel.Metrics.Commit})
-		}
-		return postgres.Open(ctx, postgres.Config{URL: url, OnCommit: n.tel.Metrics.Commit})
-	}
 	for failures := 0; ; failures++ {
-		s, err := open()
+		s, err := openEvents(ctx, url, n.tel.Metrics.Commit)
 		if !errors.Is(err, eventstore.ErrUnavailable) {
 			return s, err
 		}
@@ -170,21 +230,17 @@ func (n *node) openStore(ctx context.Context, url string) (store, error) {
 	}
 }
 
-// openReads opens the reads database and Redis, which may be away: nothing connects yet.
-func (n *node) openReads(ctx context.Context) error {
+// openRedis opens Redis, which may be away: nothing connects yet.
+func (n *node) openRedis() error {
 	options, err := redis.ParseURL(n.servers.Redis)
 	if err != nil {
 		return usage(errors.New("--redis is not a valid redis:// URL"))
-	}
-	if n.reads, err = reads.Open(ctx, n.servers.Reads); err != nil {
-		return err
 	}
 	// A view that is away must cost a read little: the tables behind it answer then.
 	options.DialTimeout, options.ReadTimeout, options.MaxRetries = time.Second, 2*time.Second, 1
 	options.ContextTimeoutEnabled = true // a screen gives a view less time than that
 	redis.SetLogger(redisLog{n.tel.Log}) // by itself it prints to the terminal
 	n.redis = redis.NewClient(options)
-	n.tel.Metrics.Pool("reads", n.reads.Stats)
 	n.tel.Metrics.Pool("redis", func() (open, inUse int, waited int64) {
 		s := n.redis.PoolStats()
 		return int(s.TotalConns), int(s.TotalConns - s.IdleConns), int64(s.WaitCount)
@@ -204,7 +260,7 @@ func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
 func (n *node) checkTopics(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	if err := topicsOf(n.servers).Check(ctx); errors.Is(err, relay.ErrPartitions) {
+	if _, err := topicsOf(n.servers).Check(ctx); errors.Is(err, relay.ErrPartitions) {
 		return err
 	}
 	return nil
@@ -252,8 +308,8 @@ func (n *node) superviseRelay(ctx context.Context) error {
 	}
 }
 
-// newServer is the HTTP edge with the operations of the roles on it, and what tells how the process is.
-func (n *node) newServer(ctx context.Context, writes, screens bool) (*httpserver.Server, error) {
+// openKeys opens the personal keys, and refuses a master key that is not theirs.
+func (n *node) openKeys(ctx context.Context) (*sealed.Keys, error) {
 	keys, err := sealed.New(n.store, n.master)
 	if err != nil {
 		return nil, err
@@ -261,26 +317,51 @@ func (n *node) newServer(ctx context.Context, writes, screens bool) (*httpserver
 	if err := keys.Verify(ctx); errors.Is(err, sealed.ErrWrongMaster) {
 		return nil, err
 	}
+	return keys, nil
+}
+
+// newServer is the HTTP edge with the operations of the roles on it, and what tells how the process is.
+func (n *node) newServer(keys *sealed.Keys, has func(role) bool) *httpserver.Server {
 	s := httpserver.New(httpserver.Config{
 		Version: version, Log: n.tel.Log, Verifier: n.verifier, CORSOrigins: n.http.CORSOrigins, RateLimit: n.http.RateLimit,
 		Observe: n.tel.Metrics.Request, Tracer: n.tel.Tracer,
 	})
-	if writes {
-		n.executor = commands.NewExecutor(commands.Config{Store: n.store, Keys: keys, HoldTTL: n.http.HoldTTL})
+	if n.writes {
 		commands.Register(s.API(), n.executor)
 	}
-	if screens {
+	if has(roleReadAPI) {
 		readapi.Register(s.API(), n.screens(keys))
 	}
+	if has(roleAdmin) {
+		admin.Register(s.API(), n.projections(), n.recordSignedIn)
+	}
 	n.healthRoutes(s)
-	return s, nil
+	return s
 }
 
 func (n *node) screens(keys *sealed.Keys) readapi.Deps {
 	view := func(p engine.Projection) *engine.View {
 		return &engine.View{Redis: n.redis, Projection: p, Partitions: n.partitionsOf}
 	}
-	return readapi.Deps{Reads: n.reads, Texts: keys, Slots: view(calendar.View()), Rooms: view(chatrooms.View())}
+	return readapi.Deps{Reads: n.reads, Texts: keys, Lives: n.lives(), Slots: view(calendar.View()), Rooms: view(chatrooms.View())}
+}
+
+// lives tells the lives of an event store that can name them, nil of the others.
+func (n *node) lives() func(ctx context.Context) ([]readapi.Life, error) {
+	s, can := n.store.(interface {
+		Lives(ctx context.Context) ([]eventstore.Life, error)
+	})
+	if !can {
+		return nil
+	}
+	return func(ctx context.Context) ([]readapi.Life, error) {
+		lives, err := s.Lives(ctx)
+		out := make([]readapi.Life, len(lives))
+		for i, l := range lives {
+			out[i] = readapi.Life(l)
+		}
+		return out, err
+	}
 }
 
 // partitionsOf tells how many partitions a topic has, as a projector noted it; 0 when none has yet. The count never
@@ -301,7 +382,6 @@ func (n *node) partitionsOf(ctx context.Context, topic string) (count int, err e
 
 // observe turns what the parts know of themselves into metrics, each second.
 func (n *node) observe(ctx context.Context) error {
-	var behindSince time.Time
 	moved := map[string]time.Time{}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -313,22 +393,33 @@ func (n *node) observe(ctx context.Context) error {
 		}
 		now := time.Now()
 		if n.relay != nil && (n.relay.Leading() || n.alone) { // of several relays, the leader tells
-			if head, err := n.store.Head(ctx); err == nil {
-				lag := head.Position - min(head.Position, n.relay.Position())
-				if lag == 0 || behindSince.IsZero() {
-					behindSince = now
-				}
-				n.tel.Metrics.Relay(lag, now.Sub(behindSince))
+			if events, age, err := n.relay.Lag(ctx); err == nil {
+				n.tel.Metrics.Relay(events, age)
 			}
 		}
+		if n.firer != nil {
+			s := n.firer.Status()
+			n.tel.Metrics.Timers(s.Due, s.Late(now))
+		}
+		var all []engine.PartitionStatus
 		for _, r := range n.runners {
-			for _, s := range r.Status() {
-				key := fmt.Sprint(s.Projection, s.Topic, s.Part)
-				if s.Lag() == 0 || moved[key].IsZero() {
-					moved[key] = now
+			status := r.Status()
+			all = append(all, status...)
+			if r.Projection.Target == engine.Redis {
+				for _, s := range status {
+					n.tel.Metrics.Refills(s.Projection, s.Topic, s.Part, s.Refills)
 				}
-				n.tel.Metrics.Projection(s.Projection, s.Topic, s.Part, s.Lag(), now.Sub(moved[key]), s.Error != "")
 			}
+		}
+		still := n.movement.note(all, now)
+		n.movement.keep(all)
+		for i, s := range all {
+			key := fmt.Sprint(s.Projection, s.Topic, s.Part)
+			if s.Lag() == 0 || moved[key].IsZero() {
+				moved[key] = now
+			}
+			n.tel.Metrics.Projection(s.Projection, s.Topic, s.Part, s.Lag(), now.Sub(moved[key]), s.Error != "", s.Filled)
+			n.tel.Metrics.Still(s.Projection, s.Topic, s.Part, still[i])
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dangdangsalon/salon/commands"
 	"github.com/dangdangsalon/salon/internal/httpserver"
+	"github.com/dangdangsalon/salon/projections/admin"
 	"github.com/dangdangsalon/salon/readapi"
 )
 
@@ -33,6 +34,7 @@ func document() any {
 	s := httpserver.New(httpserver.Config{Version: "v1"})
 	commands.Register(s.API(), commands.NewExecutor(commands.Config{}))
 	readapi.Register(s.API(), readapi.Deps{})
+	admin.Register(s.API(), &admin.Projections{}, nil)
 	return s.API().OpenAPI()
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"database/sql"
 	"net/http"
 	"strconv"
 	"strings"
@@ -74,6 +75,21 @@ func TestWhatIsNotPreparedIsSaid(t *testing.T) {
 	}
 	if got := call(t, "demo", "--url", rest.url, "--auth-key-file", c.authFile); got.code != 0 {
 		t.Errorf("demo: exit %d\n%s%s", got.code, got.out, got.err)
+	}
+	full := append([]string{"doctor", "--full"}, servers...)
+	if doctor = call(t, full...); doctor.code != 0 || !strings.Contains(doctor.out, "each in its place") {
+		t.Errorf("doctor --full: exit %d\n%s%s", doctor.code, doctor.out, doctor.err)
+	}
+	db, err := sql.Open("pgx", c.events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(t.Context(), "UPDATE events SET data = data || ' ' WHERE position = 3"); err != nil {
+		t.Fatal(err)
+	}
+	if doctor = call(t, full...); doctor.code != 1 || !strings.Contains(doctor.out, "position 3 is not what was stored") {
+		t.Errorf("doctor --full, after an event was changed: exit %d\n%s%s", doctor.code, doctor.out, doctor.err)
 	}
 }
 

@@ -4,29 +4,36 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/dangdangsalon/salon/eventstore/postgres"
+	"github.com/dangdangsalon/salon/eventstore"
 	"github.com/dangdangsalon/salon/internal/config"
+	"github.com/dangdangsalon/salon/projections/admin"
 	"github.com/dangdangsalon/salon/projections/engine"
 	"github.com/dangdangsalon/salon/projections/reads"
+	"github.com/dangdangsalon/salon/reactors"
 )
 
 // probes are what a running process knows of itself and of its servers.
 func (n *node) probes() []probe {
 	probes := []probe{
-		{"event store", n.probeStore},
-		{"kafka topics", func(ctx context.Context) (string, error) { return probeTopics(ctx, n.servers) }},
-		{"reads database", func(ctx context.Context) (string, error) { return probeReads(ctx, n.reads) }},
-		{"redis", func(ctx context.Context) (string, error) { return probeRedis(ctx, n.redis) }},
+		{part: "event store", look: n.probeStore},
+		{part: "kafka topics", look: func(ctx context.Context) (string, error) { return probeTopics(ctx, n.servers) }},
+		{part: "reads database", look: func(ctx context.Context) (string, error) { return probeReads(ctx, n.reads) }},
+		{part: "redis", look: func(ctx context.Context) (string, error) { return probeRedis(ctx, n.redis) }},
 	}
 	if n.relay != nil {
-		probes = append(probes, probe{"relay", n.probeRelay})
+		probes = append(probes, probe{part: "relay", look: n.probeRelay})
 	}
 	for _, r := range n.runners {
-		probes = append(probes, probe{"projection " + r.Projection.Name, func(context.Context) (string, error) { return probeRunner(r) }})
+		probes = append(probes, probe{part: "projection " + r.Projection.Name, look: func(context.Context) (string, error) { return n.probeRunner(r) }})
+	}
+	if n.firer != nil {
+		probes = append(probes, probe{part: "reactor", look: func(context.Context) (string, error) { return probeFirer(n.firer.Status(), time.Now()) }})
 	}
 	return probes
 }
@@ -54,7 +61,10 @@ func (n *node) probeRelay(ctx context.Context) (string, error) {
 	return fmt.Sprintf("leads; position %d of %d", at, head.Position), nil
 }
 
-func probeRunner(r *engine.Runner) (string, error) {
+func (n *node) probeRunner(r *engine.Runner) (string, error) {
+	if stuck := n.movement.stuck(r.Projection.ID(), time.Now()); len(stuck) > 0 {
+		return "", errors.New(strings.Join(stuck, "; "))
+	}
 	var lag int64
 	partitions := r.Status()
 	for _, s := range partitions {
@@ -66,11 +76,48 @@ func probeRunner(r *engine.Runner) (string, error) {
 	return fmt.Sprintf("%s: %d partitions here, %d records behind", r.Projection.ID(), len(partitions), lag), nil
 }
 
-func probeTopics(ctx context.Context, s config.Servers) (string, error) {
-	if err := topicsOf(s).Check(ctx); err != nil {
+// tooLate is how long something may be due before somebody should look: a minute is many passes of a reactor.
+const tooLate = time.Minute
+
+func probeFirer(s reactors.Status, now time.Time) (string, error) {
+	switch late := s.Late(now).Round(time.Second); {
+	case s.Error != "":
+		return "", fmt.Errorf("does not fire: %s", s.Error)
+	case late > tooLate:
+		return "", fmt.Errorf("%d due, the oldest for %v: its log says why", s.Due, late)
+	case s.Due > 0:
+		return fmt.Sprintf("%d due, the oldest for %v", s.Due, late), nil
+	}
+	return "nothing due", nil
+}
+
+// probeOverdue looks at what is due from outside: somebody has to fire it.
+func probeOverdue(ctx context.Context, url string) (string, error) {
+	db, err := reads.Open(ctx, url)
+	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("there, %d partitions each", s.Topics.Partitions), nil
+	now := time.Now()
+	s := reactors.Status{At: now}
+	err = db.Snapshot(ctx, func(ctx context.Context, q reads.Queryer) error {
+		s.Due, s.Oldest, err = reactors.Overdue(ctx, q, now)
+		return err
+	})
+	if err = errors.Join(err, db.Close()); err != nil {
+		return "", err
+	}
+	if late := s.Late(now).Round(time.Second); late > tooLate {
+		return "", fmt.Errorf("%d due, the oldest for %v: does `salon serve reactor` run?", s.Due, late)
+	}
+	return probeFirer(s, now)
+}
+
+func probeTopics(ctx context.Context, s config.Servers) (string, error) {
+	warnings, err := topicsOf(s).Check(ctx)
+	if err != nil {
+		return "", err
+	}
+	return strings.Join(append([]string{fmt.Sprintf("there, %d partitions each", s.Topics.Partitions)}, warnings...), "; "), nil
 }
 
 func probeReads(ctx context.Context, db *reads.DB) (string, error) {
@@ -108,9 +155,9 @@ func probeRedis(ctx context.Context, c *redis.Client) (string, error) {
 // serverProbes look at real servers from outside, without a running process.
 func serverProbes(s config.Servers) []probe {
 	return []probe{
-		{"event store", func(ctx context.Context) (string, error) { return probeEvents(ctx, s.Events) }},
-		{"kafka topics", func(ctx context.Context) (string, error) { return probeTopics(ctx, s) }},
-		{"reads database", func(ctx context.Context) (string, error) {
+		{part: "event store", look: func(ctx context.Context) (string, error) { return probeEvents(ctx, s.Events) }},
+		{part: "kafka topics", look: func(ctx context.Context) (string, error) { return probeTopics(ctx, s) }},
+		{part: "reads database", look: func(ctx context.Context) (string, error) {
 			db, err := reads.Open(ctx, s.Reads)
 			if err != nil {
 				return "", err
@@ -118,8 +165,9 @@ func serverProbes(s config.Servers) []probe {
 			detail, err := probeReads(ctx, db)
 			return detail, errors.Join(err, db.Close())
 		}},
-		{"projections", func(ctx context.Context) (string, error) { return probePlaces(ctx, s.Reads) }},
-		{"redis", func(ctx context.Context) (string, error) {
+		{part: "projections", look: func(ctx context.Context) (string, error) { return probePlaces(ctx, s) }},
+		{part: "reactor", look: func(ctx context.Context) (string, error) { return probeOverdue(ctx, s.Reads) }},
+		{part: "redis", look: func(ctx context.Context) (string, error) {
 			options, err := redis.ParseURL(s.Redis)
 			if err != nil {
 				return "", errors.New("--redis is not a valid redis:// URL")
@@ -131,28 +179,36 @@ func serverProbes(s config.Servers) []probe {
 	}
 }
 
-// probePlaces reads how far each projection is.
-func probePlaces(ctx context.Context, url string) (string, error) {
-	db, err := reads.Open(ctx, url)
-	if err != nil {
-		return "", err
-	}
-	var places []engine.Place
-	err = db.Snapshot(ctx, func(ctx context.Context, q reads.Queryer) error {
-		places, err = engine.Places(ctx, q)
-		return err
+// probePlaces reads how far each projection is, and complains about what is behind and does not move. Doctor writes
+// nothing, so this is not recorded.
+func probePlaces(ctx context.Context, s config.Servers) (detail string, err error) {
+	err = withServers(ctx, s, needs{kafka: true, redis: true}, func(n *node) error {
+		all, err := n.projections().List(ctx)
+		if err != nil {
+			return err
+		}
+		var stuck []string
+		var lag int64
+		waiting, parked := 0, 0
+		for _, one := range all.Items {
+			lag, parked = lag+one.LagEvents, parked+one.Parked
+			switch one.State {
+			case admin.Waiting:
+				waiting++
+			case admin.Stuck:
+				stuck = append(stuck, fmt.Sprintf("%s is %d records and %.0f s behind and does not move", one.Name, one.LagEvents, one.LagSeconds))
+			}
+		}
+		if waiting == len(all.Items) {
+			return errors.New("no projection has begun: run `salon serve projector`")
+		}
+		detail = fmt.Sprintf("%d projections, %d records behind, %d keys parked", len(all.Items), lag, parked)
+		if len(stuck) > 0 {
+			return errors.New(strings.Join(stuck, "; "))
+		}
+		return nil
 	})
-	if err = errors.Join(err, db.Close()); err != nil {
-		return "", err
-	}
-	if len(places) == 0 {
-		return "", errors.New("no projection has begun: run `salon serve projector`")
-	}
-	var last uint64
-	for _, p := range places {
-		last = max(last, p.LastPos)
-	}
-	return fmt.Sprintf("%d partitions of projections claimed, the furthest at position %d", len(places), last), nil
+	return detail, err
 }
 
 // probeEvents looks at an event store on a server. A SQLite file belongs to its process, which is asked instead.
@@ -160,7 +216,7 @@ func probeEvents(ctx context.Context, url string) (string, error) {
 	if strings.HasPrefix(url, "sqlite:") {
 		return "", errors.New("a SQLite event store belongs to its process: run doctor with --data, without --events")
 	}
-	s, err := postgres.Open(ctx, postgres.Config{URL: url})
+	s, err := openEvents(ctx, url, nil)
 	if err != nil {
 		return "", err
 	}
@@ -169,4 +225,49 @@ func probeEvents(ctx context.Context, url string) (string, error) {
 		return "", err
 	}
 	return fmt.Sprintf("head at position %d, incarnation %s", head.Position, head.Incarnation), nil
+}
+
+// probeEveryEvent reads the whole of an event store on a server.
+func probeEveryEvent(ctx context.Context, url string, log io.Writer) (detail string, err error) {
+	if strings.HasPrefix(url, "sqlite:") {
+		return "", errors.New("a SQLite event store belongs to its process: run doctor with --data, without --events")
+	}
+	s, err := openEvents(ctx, url, nil)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	return everyEvent(ctx, s, !withoutSchema(url), log) // EventStoreDB is the one without a schema, and without density
+}
+
+// fullProbe is what --full adds.
+func fullProbe(look func(ctx context.Context) (string, error)) probe {
+	return probe{part: "every event", long: true, look: look}
+}
+
+// everyEvent holds every event of a store to its hash, its place in its stream, and its position; dense says that
+// positions may have no holes.
+func everyEvent(ctx context.Context, s eventstore.Store, dense bool, log io.Writer) (string, error) {
+	head, err := s.Head(ctx)
+	if err != nil {
+		return "", err
+	}
+	check := eventstore.Check{Dense: dense, Whole: true}
+	said := time.Now()
+	for r, err := range s.ReadAll(ctx, 0, eventstore.Filter{}) {
+		if err != nil {
+			return "", err
+		}
+		if err := check.Next(r); err != nil {
+			return "", err
+		}
+		if now := time.Now(); now.Sub(said) > time.Second {
+			fmt.Fprintf(log, "every event: at position %d of %d\n", r.Position, head.Position)
+			said = now
+		}
+	}
+	if check.Last() < head.Position {
+		return "", fmt.Errorf("%w: the last position is %d, the head says %d", eventstore.ErrDamaged, check.Last(), head.Position)
+	}
+	return fmt.Sprintf("%d events, each in its place and as it was stored", check.Events()), nil
 }

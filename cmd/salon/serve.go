@@ -14,11 +14,12 @@ import (
 )
 
 type serveCmd struct {
-	Roles []role `arg:"" help:"What this process does: commands, readapi, relay, projector." enum:"commands,readapi,relay,projector"`
+	Roles []role `arg:"" help:"What this process does: commands, readapi, admin, relay, projector, reactor." enum:"commands,readapi,admin,relay,projector,reactor"`
 
 	config.Servers       `embed:""`
 	config.Secrets       `embed:""`
 	config.HTTP          `embed:""`
+	config.Notify        `embed:""`
 	config.Observability `embed:""`
 }
 
@@ -26,12 +27,15 @@ func (c *serveCmd) Run(ctx context.Context, t *terminal) error {
 	if err := c.ReadFiles(); err != nil {
 		return usage(err)
 	}
-	http := slices.Contains(c.Roles, roleCommands) || slices.Contains(c.Roles, roleReadAPI)
+	http := slices.Contains(c.Roles, roleCommands) || slices.Contains(c.Roles, roleReadAPI) || slices.Contains(c.Roles, roleAdmin)
+	administers := slices.Contains(c.Roles, roleAdmin)
 	projects := slices.Contains(c.Roles, roleProjector)
-	reads := projects || slices.Contains(c.Roles, roleReadAPI)
+	screens := projects || administers || slices.Contains(c.Roles, roleReadAPI)
+	reacts := slices.Contains(c.Roles, roleReactor)
 	relays := slices.Contains(c.Roles, roleRelay)
-	errs := []error{c.Need(http || relays, projects || relays, reads, reads)}
-	if http && c.MasterKeyFile == "" {
+	webhook, err := endpoint(c.Notify, reacts)
+	errs := []error{err, c.Need(true, projects || relays || administers || webhook != nil, screens || reacts, screens)}
+	if (http || reacts) && c.MasterKeyFile == "" {
 		errs = append(errs, errors.New("--master-key-file is missing: personal fields are sealed under it (salon keys DIR makes one)"))
 	}
 	if http && c.AuthJWKS == "" && c.AuthIssuer == "" && c.AuthKeyFile == "" {
@@ -44,11 +48,13 @@ func (c *serveCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return usage(err)
 	}
-	n := &node{servers: c.Servers, http: c.HTTP, tel: tel}
-	if http {
+	n := &node{servers: c.Servers, http: c.HTTP, tel: tel, webhook: webhook}
+	if http || reacts { // a reactor's commands are remembered under a key of the system's own
 		if n.master, err = sealed.LoadMaster(c.MasterKeyFile); err != nil {
 			return err
 		}
+	}
+	if http {
 		if n.verifier, err = verifier(ctx, c.Secrets); err != nil {
 			return err
 		}

@@ -249,9 +249,10 @@ func (p *person) settled(ctx context.Context, d deed, body any, r response) deed
 			p.fault("%s %s of %s: %d %s", d.method, d.path, p.who.Subject(), r.status, r.body)
 		}
 	} else {
-		var err error
-		if d.seen, err = token.Parse(r.header.Get("Consistency-Token")); err != nil || len(d.seen.Entries) != 1 {
+		if tokens, err := token.Parse(r.header.Get("Consistency-Token")); err != nil || len(tokens) != 1 || len(tokens[0].Entries) != 1 {
 			p.fault("%s %s answered the token %q", d.method, d.path, r.header.Get("Consistency-Token"))
+		} else {
+			d.seen = tokens[0]
 		}
 		if p.rand.IntN(8) == 0 {
 			p.repeat(ctx, d, body)
@@ -319,10 +320,10 @@ func (d deed) command() uuid.UUID {
 // merge is a token that asks for both.
 func merge(a, b token.Token) token.Token {
 	both, err := token.Parse(a.String() + "," + b.String())
-	if err != nil {
+	if err != nil || len(both) != 1 { // too much, or of two lives of the store
 		return b
 	}
-	return both
+	return both[0]
 }
 
 // note remembers an acknowledged write about a reservation.

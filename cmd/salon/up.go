@@ -24,6 +24,7 @@ type upCmd struct {
 	Demo bool   `help:"Seed three salons with a week of bookings, and print tokens to try."`
 
 	config.HTTP          `embed:""`
+	config.Notify        `embed:""`
 	config.Observability `embed:""`
 }
 
@@ -34,6 +35,10 @@ const embeddedPartitions = 4
 // Run starts everything over the data folder, and takes it down in the order that loses no time at the next start:
 // HTTP, relay and projectors, then broker and cache, then the databases.
 func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
+	webhook, err := endpoint(c.Notify, true)
+	if err != nil {
+		return usage(err)
+	}
 	// The folder before the port: who calls twice is to hear of the folder's owner, not of a busy port.
 	folder, err := embedded.Open(c.Data)
 	if err != nil {
@@ -67,7 +72,7 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 
 	n := &node{
 		servers: embeddedServers(folder, servers),
-		http:    c.HTTP, tel: tel, master: master, verifier: key.Verifier(), listener: listener, alone: true,
+		http:    c.HTTP, tel: tel, master: master, verifier: key.Verifier(), listener: listener, alone: true, webhook: webhook,
 	}
 	if err := n.migrate(ctx); err != nil {
 		return err
@@ -80,7 +85,7 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 	group.Go(func() error { return servers.Run(groupCtx) })
 	group.Go(func() error { return n.serveSocket(groupCtx, socket) })
 	group.Go(func() error {
-		return n.run(groupCtx, []role{roleCommands, roleReadAPI, roleRelay, roleProjector})
+		return n.run(groupCtx, []role{roleCommands, roleReadAPI, roleAdmin, roleRelay, roleProjector, roleReactor})
 	})
 	group.Go(func() error {
 		url := "http://" + listener.Addr().String()

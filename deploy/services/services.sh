@@ -4,6 +4,7 @@
 #   services.sh up             installs what is missing, starts what is not running, writes .run/env
 #   services.sh stop [NAME…]   stops what was started here (all, or the named ones)
 #   services.sh status         says what runs where
+#   services.sh install        installs what is missing and starts nothing: for tests that start servers of their own
 #
 # A server named by SALON_TEST_POSTGRES, SALON_TEST_MYSQL, SALON_TEST_MARIADB, SALON_TEST_REDIS or SALON_TEST_KAFKA is
 # used as it is and none is started in its place; each variable stands for its own server alone.
@@ -84,6 +85,14 @@ check_given() {
     die "$(variable_of "$1") names a server that does not answer on $host:$port"
   fi
   say "$1: the one that $(variable_of "$1") names is used; none is started"
+}
+
+# install is for tests that kill their servers: those are never the ones that SALON_TEST_* name, so nothing is left out.
+install() {
+  mkdir -p "$RUN"
+  exec 9>"$RUN/.lock"
+  flock -w 900 9 || die "another services.sh holds $RUN/.lock"
+  install_all "${SERVICES[@]}"
 }
 
 is_up() { pid_of "$1" >/dev/null && "$1_ready" "$(port_of "$1")" >/dev/null 2>&1; }
@@ -219,9 +228,9 @@ status() {
 }
 
 case ${1:-} in
-  up | stop | status) "$@" ;;
+  up | stop | status | install) "$@" ;;
   *)
-    sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+    sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
     exit 2
     ;;
 esac

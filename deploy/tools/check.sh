@@ -2,11 +2,14 @@
 # check.sh PHASE…: the phases of `make test`. Each is timed; a failing phase does not hide what the later ones would say;
 # the exit code is the first failing one's.
 #
-#   vet        go vet
+#   vet        go mod tidy and go vet
 #   lint       golangci-lint
 #   generated  the generated files that are committed are what the code generates
 #   scripts    shellcheck, yamllint, actionlint
 #   tests      every test, under the race detector; their output also goes to .run/go-test.log
+#   faults     the fault suite for SALON_TEST_FAULTS (60) faults; more than 60 are counted over several runs, each of at
+#              most SALON_TEST_FAULTS_TIME (60m); `make test` takes a shorter form among its tests
+#   long       the event stores' tests for SALON_TEST_LONG (30s) each, and their fuzz targets; not part of `make test`
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
@@ -21,7 +24,8 @@ say() { printf '[make test %6ss] %s\n' "$(elapsed)" "$*" >&2; }
 
 GENERATED=(docs/events.md docs/openapi.json)
 
-phase_vet() { go vet ./...; }
+# tidy first: an import that go.mod does not list, or lists as another module's, is said here and not by a clone that lacks it.
+phase_vet() { go mod tidy -diff && go vet ./...; }
 
 phase_lint() { "$("$here/tools.sh" path golangci-lint)" run ./...; }
 
@@ -62,9 +66,27 @@ in_tree() { git ls-files --cached --others --exclude-standard -- "$@" | sort -u;
 
 phase_tests() {
   # The race detector needs a C compiler.
-  need_packages gcc=gcc /usr/include/stdio.h=libc6-dev
+  need_packages gcc=gcc /usr/include/stdio.h=libc6-dev strace=strace
   # -p 2: the servers work on the same cores; more packages at once only add time-outs. -vet=off: vet has its own phase.
   go test -race -count=1 -vet=off -p 2 -timeout 20m ./... 2>&1 | tee "$RUN/go-test.log"
+}
+
+phase_faults() {
+  "$here/../services/services.sh" install
+  # Without the race detector: it is for speed, which the sessions of three seconds need. `make test` has it.
+  SALON_TEST_FAULTS=${SALON_TEST_FAULTS:-60} go test -v -count=1 -vet=off -timeout "${SALON_TEST_FAULTS_TIME:-60m}" -run '^TestFaults$' ./projections/faulttest 2>&1 |
+    tee "$RUN/go-test-faults.log"
+}
+
+# One test after the other, as far as a test lets others run beside it: what is counted is then of that test. -v prints it.
+phase_long() {
+  local target
+  need_packages strace=strace
+  export SALON_TEST_LONG=${SALON_TEST_LONG:-30s}
+  go test -v -count=1 -vet=off -p 1 -parallel 1 -timeout 60m ./eventstore/... 2>&1 | tee "$RUN/go-test-long.log" | grep -v '^=== '
+  for target in FuzzDecode FuzzMetadata FuzzUpcast; do
+    go test -run '^$' -fuzz "^$target\$" -fuzztime 500000x ./eventstore
+  done
 }
 
 main() {
@@ -87,6 +109,6 @@ if [[ ${1:-} == --one ]]; then
 elif (($#)); then
   main "$@"
 else
-  sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+  sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
   exit 2
 fi

@@ -14,6 +14,7 @@ func Catalog() []domain.Event {
 		TimeOffAdded{}, TimeOffRemoved{},
 		SlotHeld{}, HoldReleased{},
 		Requested{}, Confirmed{}, Declined{}, Expired{}, Cancelled{}, Rescheduled{}, CheckedIn{}, Completed{}, NoShow{},
+		Reminded{},
 	}
 }
 
@@ -162,6 +163,13 @@ type NoShow struct {
 	Day           string `json:"day"`
 }
 
+// Reminded notes that a confirmed visit is near, for whoever tells its parties so. It changes nothing of the reservation.
+type Reminded struct {
+	ReservationID string    `json:"reservation_id"`
+	Day           string    `json:"day"`
+	Start         time.Time `json:"start"` // that it reminds of: one moved afterwards is reminded of anew
+}
+
 // The stored names. They never change.
 
 func (Registered) EventType() string      { return "groomer.registered.v1" }
@@ -182,3 +190,4 @@ func (Rescheduled) EventType() string     { return "reservation.rescheduled.v1" 
 func (CheckedIn) EventType() string       { return "reservation.checked_in.v1" }
 func (Completed) EventType() string       { return "reservation.completed.v1" }
 func (NoShow) EventType() string          { return "reservation.no_show.v1" }
+func (Reminded) EventType() string        { return "reservation.reminded.v1" }

@@ -24,18 +24,18 @@ func Evolve(g Groomer, f domain.Fact) Groomer {
 		g.Policies = Policies(e)
 	case TimeOffAdded:
 		t := EvolveTimeOff(TimeOff{}, f)
-		g.TimeOff = g.TimeOff.with(&t)
+		g.TimeOff, g.IDs = g.TimeOff.with(&t), g.IDs.with(e.TimeOffID, f.Revision)
 	case TimeOffRemoved:
 		g.TimeOff = g.TimeOff.without(e.TimeOffID)
 	case SlotHeld:
 		h := EvolveHold(Hold{}, f)
-		g.Holds = g.Holds.with(&h)
+		g.Holds, g.IDs = g.Holds.with(&h), g.IDs.with(e.HoldID, f.Revision)
 	case HoldReleased:
 		g.Holds = g.Holds.without(e.HoldID)
 	case Requested:
-		g.Holds = g.Holds.without(e.HoldID)
+		g.Holds, g.IDs = g.Holds.without(e.HoldID), g.IDs.with(e.ReservationID, f.Revision)
 		g = g.evolveReservation(e.ReservationID, f)
-	case Confirmed, Declined, Expired, Cancelled, Rescheduled, CheckedIn, Completed, NoShow:
+	case Confirmed, Declined, Expired, Cancelled, Rescheduled, CheckedIn, Completed, NoShow, Reminded:
 		g = g.evolveReservation(About(e), f)
 	}
 	return g.prune(f.At)
@@ -85,6 +85,8 @@ func About(e domain.Event) string {
 		return e.ReservationID
 	case NoShow:
 		return e.ReservationID
+	case Reminded:
+		return e.ReservationID
 	}
 	return ""
 }
@@ -112,19 +114,25 @@ func EvolveReservation(r Reservation, f domain.Fact) Reservation {
 		become(StatusCancelled)
 		r.RefundPercent = &e.RefundPercent
 	case Rescheduled:
-		r.Start, r.BufferMinutes, r.ExpiresAt = e.Start, e.BufferMinutes, e.ExpiresAt
+		r.Start, r.BufferMinutes, r.ExpiresAt, r.Reminded = e.Start, e.BufferMinutes, e.ExpiresAt, false
 	case CheckedIn:
 		become(StatusCheckedIn)
 	case Completed:
 		become(StatusCompleted)
 	case NoShow:
 		become(StatusNoShow)
+	case Reminded:
+		r.Reminded = true
+		return r // its ETag stays: nothing that an answer shows has changed
 	default:
 		return r
 	}
 	r.UpdatedAt, r.Revision = f.At, f.Revision
 	return r
 }
+
+// ReservationOver reports that no later event is of it.
+func ReservationOver(r Reservation, _ time.Time) bool { return !r.open() }
 
 // AboutHold is the hold that an event is of, also of the reservation that uses it up; "" for other events.
 func AboutHold(e domain.Event) string {
@@ -152,6 +160,12 @@ func EvolveHold(h Hold, f domain.Fact) Hold {
 	return h
 }
 
+// HoldOver reports that no event recorded at that time or later is of it. One decided while it lived may be recorded
+// after its death, by seconds unless clocks went back: it is given a day.
+func HoldOver(h Hold, at time.Time) bool {
+	return h.Released || h.ReservationID != "" || !at.Before(h.ExpiresAt.AddDate(0, 0, 1))
+}
+
 // AboutTimeOff is the time off that an event is of, "" for other events.
 func AboutTimeOff(e domain.Event) string {
 	switch e := e.(type) {
@@ -173,6 +187,9 @@ func EvolveTimeOff(t TimeOff, f domain.Fact) TimeOff {
 	}
 	return t
 }
+
+// TimeOffOver reports that no later event is of it: one that has passed may still be removed.
+func TimeOffOver(t TimeOff, _ time.Time) bool { return t.Removed }
 
 // off is the time off as intervals.
 func (g Groomer) off() []schedule.Interval {

@@ -46,6 +46,7 @@ func everything(t testing.TB) []domain.Event {
 		as(ben, waiting("r5", "26 14:00", ben, "24 10:00")), Declined{ReservationID: "r5", Day: day("26"), Reason: secret, RefundPercent: 100},
 		as(ben, waiting("r6", "26 14:00", ben, "24 10:00")), as(timer, Expired{ReservationID: "r6", Day: day("26"), RefundPercent: 100}),
 		as(ana, Cancelled{ReservationID: "r4", Day: day("25"), RefundPercent: 50}),
+		at(kst("23 10:00"), as(timer, Reminded{ReservationID: "r1", Day: day("24"), Start: kst("24 10:00")})),
 		at(kst("24 09:50"), CheckedIn{ReservationID: "r1", Day: day("24")}),
 		at(kst("24 10:20"), Completed{ReservationID: "r1", Day: day("24"), PriceKRW: 25_000}),
 		at(kst("24 10:39"), MenuChanged{Menu: []MenuItem{{"bath", "small", 45, 30_000}}}),

@@ -31,6 +31,9 @@ var verbs = map[string]verb{
 	"expire": func(g Groomer, by domain.Actor, now time.Time) ([]domain.Event, error) {
 		return g.Expire("r1", by, now)
 	},
+	"remind": func(g Groomer, by domain.Actor, now time.Time) ([]domain.Event, error) {
+		return g.Remind("r1", by, now)
+	},
 }
 
 func do(name string, by domain.Actor, at time.Time) func(Groomer) ([]domain.Event, error) {
@@ -47,6 +50,7 @@ var (
 	lapsed    = then(asked, as(timer, Expired{ReservationID: "r1", Day: tuesday, RefundPercent: 100}))
 	cancelled = then(agreed, as(ana, Cancelled{ReservationID: "r1", Day: tuesday, RefundPercent: 50}))
 	missed    = then(agreed, NoShow{ReservationID: "r1", Day: tuesday})
+	reminded  = then(agreed, as(timer, Reminded{ReservationID: "r1", Day: tuesday, Start: kst("24 10:00")}))
 )
 
 const tuesday = "2026-11-24"
@@ -79,6 +83,7 @@ func TestWhoMayDoWhatWhen(t *testing.T) {
 		{"complete", kim, [8]string{"wrong", "wrong", "ok", "same", "wrong", "wrong", "wrong", "wrong"}},
 		{"no-show", kim, [8]string{"wrong", "ok", "wrong", "wrong", "wrong", "wrong", "wrong", "same"}},
 		{"expire", timer, [8]string{"ok", "same", "same", "same", "same", "same", "same", "same"}},
+		{"remind", timer, [8]string{"wrong", "ok", "wrong", "wrong", "wrong", "wrong", "wrong", "wrong"}},
 	} {
 		at := kst("24 09:30")
 		if row.verb == "no-show" {
@@ -105,14 +110,14 @@ func TestWhoMayDoWhatWhen(t *testing.T) {
 	}
 	for name := range verbs {
 		for _, stranger := range []domain.Actor{ben, lee, timer, {ID: "ana", Role: domain.Groomer}, {ID: "kim", Role: domain.Customer}, {ID: "kim", Role: domain.Analyst}} {
-			if name == "expire" && stranger == timer {
+			if (name == "expire" || name == "remind") && stranger == timer {
 				continue
 			}
 			table = append(table, decision{name + " by " + stranger.Subject() + " is of an unknown one", asked, do(name, stranger, now), nil, ErrReservationUnknown})
 		}
 		table = append(table, decision{name + " of one that never was", nil, do(name, root, now), nil, ErrReservationUnknown})
 	}
-	for _, name := range []string{"confirm", "decline", "check-in", "complete", "no-show", "expire"} {
+	for _, name := range []string{"confirm", "decline", "check-in", "complete", "no-show", "expire", "remind"} {
 		table = append(table, decision{name + " is not for its customer", asked, do(name, ana, now), nil, ErrReservationUnknown})
 	}
 	decide(t, onRequest(), table)
@@ -139,6 +144,30 @@ func TestLife(t *testing.T) {
 		{"one that it is given takes no slot", nil, func(g Groomer) ([]domain.Event, error) {
 			_, err := g.WithReservation(Reservation{ReservationID: "r1", Visit: visit("24 10:00", ben), Status: StatusCancelled}).Request("r9", ana, shop("24 10:00"), nobody, now)
 			return nil, err
+		}, nil, nil},
+	})
+}
+
+func TestRemind(t *testing.T) {
+	t.Parallel()
+	says := []domain.Event{Reminded{ReservationID: "r1", Day: tuesday, Start: kst("24 10:00")}}
+	movedAway := then(reminded, moved("r1", "24 10:00", "30 10:00"))
+	decide(t, salon(), []decision{
+		{"a day before", agreed, do("remind", timer, kst("23 10:00")), says, nil},
+		{"until the start", agreed, do("remind", timer, kst("24 09:59")), says, nil},
+		{"at the start it is too late", agreed, do("remind", timer, kst("24 10:00")), nil, ErrWrongState},
+		{"earlier is refused, so that it is tried again", agreed, do("remind", timer, kst("23 09:59")), nil, ErrReminderNotDue},
+		{"what was booked instantly too", booked("r1", "24 10:00", ana), do("remind", timer, kst("23 10:00")), says, nil},
+		{"once", reminded, do("remind", timer, kst("23 10:01")), nil, nil},
+		{"once, also for an admin", reminded, do("remind", root, kst("23 10:01")), nil, nil},
+		{"one moved afterwards is not due", movedAway, do("remind", timer, kst("23 10:01")), nil, ErrReminderNotDue},
+		{"but reminded of anew", movedAway, do("remind", timer, kst("29 10:00")), []domain.Event{Reminded{ReservationID: "r1", Day: "2026-11-30", Start: kst("30 10:00")}}, nil},
+		{"its customer is met by the ETag of before", reminded, func(g Groomer) ([]domain.Event, error) {
+			before, _ := fold(then(registered(t, salon()), agreed...)).FindReservation("r1")
+			if after, _ := g.FindReservation("r1"); after.Revision != before.Revision || !after.UpdatedAt.Equal(before.UpdatedAt) {
+				t.Errorf("a reminder moved revision %d to %d", before.Revision, after.Revision)
+			}
+			return nil, nil
 		}, nil, nil},
 	})
 }

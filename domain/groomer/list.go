@@ -2,7 +2,9 @@ package groomer
 
 import (
 	"encoding/json"
+	"errors"
 	"iter"
+	"reflect"
 	"slices"
 	"sort"
 	"strings"
@@ -16,10 +18,16 @@ const chunk = 64
 //
 // A flat slice would do, but copying a thousand pointers costs several microseconds a fact, most of it the garbage
 // collector's.
-type List[P keyed] struct{ chunks [][]P } // none empty
+type List[P keyed] struct {
+	chunks [][]P // none empty
+	bytes  int   // the sum of all sizes
+}
 
-// keyed is what lists are sorted by.
-type keyed interface{ key() string }
+// keyed is what lists are sorted by, and about how much memory one takes.
+type keyed interface {
+	key() string
+	size() int
+}
 
 func (h *Hold) key() string        { return h.HoldID }
 func (r *Reservation) key() string { return r.ReservationID }
@@ -68,12 +76,14 @@ func (l List[P]) place(id string) (c, i int, there bool) {
 
 // with is the list with p in it, instead of the one of the same ID.
 func (l List[P]) with(p P) List[P] {
+	l.bytes += p.size()
 	if len(l.chunks) == 0 {
-		return List[P]{[][]P{{p}}}
+		return List[P]{[][]P{{p}}, l.bytes}
 	}
 	c, i, there := l.place(p.key())
 	old := l.chunks[c]
 	if there {
+		l.bytes -= old[i].size()
 		next := slices.Clone(old)
 		next[i] = p
 		return l.swap(c, next)
@@ -95,6 +105,7 @@ func (l List[P]) without(id string) List[P] {
 		return l
 	}
 	old := l.chunks[c]
+	l.bytes -= old[i].size()
 	if len(old) == 1 {
 		return l.swap(c)
 	}
@@ -106,7 +117,7 @@ func (l List[P]) without(id string) List[P] {
 func (l List[P]) swap(c int, with ...[]P) List[P] {
 	out := make([][]P, 0, len(l.chunks)-1+len(with))
 	out = append(append(append(out, l.chunks[:c]...), with...), l.chunks[c+1:]...)
-	return List[P]{out}
+	return List[P]{out, l.bytes}
 }
 
 // prune is the list without what is over.
@@ -136,6 +147,9 @@ func (l *List[P]) UnmarshalJSON(b []byte) error {
 	}
 	*l = List[P]{}
 	for _, p := range all {
+		if reflect.ValueOf(p).IsNil() {
+			return errors.New("null in a list")
+		}
 		*l = l.with(p)
 	}
 	return nil

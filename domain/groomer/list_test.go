@@ -58,6 +58,13 @@ func TestListIsASortedMapThatIsNeverChanged(t *testing.T) {
 		if diff := cmp.Diff(all, contents(l)); diff != "" || l.Len() != len(want) {
 			t.Fatalf("length %d of %d (-want +got)\n%s", l.Len(), len(want), diff)
 		}
+		bytes := 0
+		for o := range l.All() {
+			bytes += o.size()
+		}
+		if l.bytes != bytes {
+			t.Fatalf("of %d bytes by its count, of %d by its items", l.bytes, bytes)
+		}
 		for i := range lists {
 			if diff := cmp.Diff(then[i], contents(lists[i])); diff != "" {
 				t.Fatalf("list %d was changed (-then +now)\n%s", i, diff)

@@ -61,6 +61,9 @@ func (w *world) known(id string) Groomer {
 	var r Reservation
 	var h Hold
 	for _, f := range w.facts {
+		if About(f.Event) == id && r.ReservationID != "" && ReservationOver(r, f.At) || AboutHold(f.Event) == id && h.HoldID != "" && HoldOver(h, f.At) {
+			panic(fmt.Sprintf("%#v is of %s, which was over", f, id))
+		}
 		if About(f.Event) == id {
 			r = EvolveReservation(r, f)
 		}
@@ -274,6 +277,7 @@ func (w *world) actions() []action {
 		})},
 		{2, transition("r", Groomer.NoShow)},
 		{2, transition("r", Groomer.Expire)},
+		{2, transition("r", Groomer.Remind)},
 		{1, func(t *rapid.T) {
 			from, minutes := w.anyStart(t), rapid.IntRange(1, 60).Draw(t, "minutes off")
 			_ = w.run(t, kim, func(g Groomer, now time.Time) ([]domain.Event, error) {

@@ -32,6 +32,7 @@ var (
 	ErrRequestTooMany     = domain.Refuse("request.too_many", "three open requests at a time with one groomer")
 	ErrVisitTooEarly      = domain.Refuse("visit.too_early", "it is too early for that")
 	ErrRequestNotDue      = domain.Refuse("request.not_due", "the request has not expired yet")
+	ErrReminderNotDue     = domain.Refuse("reminder.not_due", "the visit is not near yet")
 )
 
 // invalid refuses a request that is malformed or out of range.

@@ -32,6 +32,7 @@ type Reservation struct {
 	ExpiresAt     time.Time     `json:"expires_at,omitzero"` // of the request
 	Status        Status        `json:"status"`
 	StatusBy      domain.Actor  `json:"status_by"`                // who brought it there: a repeat by the same is a success
+	Reminded      bool          `json:"reminded,omitempty"`       // of its present start
 	RefundPercent *int          `json:"refund_percent,omitempty"` // nil until declined, expired or cancelled
 	CreatedAt     time.Time     `json:"created_at"`
 	UpdatedAt     time.Time     `json:"updated_at"`

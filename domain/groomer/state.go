@@ -10,13 +10,13 @@ import (
 
 // FoldVersion names what Evolve makes of a history. Snapshots carry it; a golden hash fails when the fold changes and
 // this number does not.
-const FoldVersion = 1
+const FoldVersion = 3
 
 // Groomer is one groomer's book: what its decisions need and nothing else. The zero value is nobody's.
 //
-// Its size is bounded by the future: a hold leaves when it is dead, a reservation when it ends (one that keeps its
+// Its size is bounded by the future, but for four bytes an ID: a hold leaves when it is dead, a reservation when it ends (one that keeps its
 // slot, when that has passed), time off when it is over. Whoever needs one that is gone folds it alone from the stream
-// ([EvolveReservation], [EvolveHold], [EvolveTimeOff]) and hands it back by [Groomer.WithReservation] and its like.
+// ([EvolveReservation], [EvolveHold], [EvolveTimeOff]), where [IDs] says that it is, and hands it back by [Groomer.WithReservation] and its like.
 //
 // Values share their lists and what these point to: never write into them.
 type Groomer struct {
@@ -32,10 +32,12 @@ type Groomer struct {
 	Kept         List[*Reservation] `json:"kept"`         // completed and no_show whose slot is not over yet
 	TimeOff      List[*TimeOff]     `json:"time_off"`     // not over as of the last fact
 
+	IDs IDs `json:"ids"` // of every hold, reservation and time off that there ever was
+
 	// Latest is the reservation that changed last, also when that ended it: the answer of the command that did it.
 	Latest *Reservation `json:"latest,omitempty"`
 
-	loc              *time.Location // of Zone; nil after decoding
+	loc              *time.Location // of Zone; nil after decoding: see Restored
 	foundReservation *Reservation
 	foundHold        *Hold
 	foundTimeOff     *TimeOff
@@ -127,6 +129,14 @@ func (g Groomer) Location() (*time.Location, error) {
 		return nil, fmt.Errorf("zone of groomer %s: %w", g.GroomerID, err)
 	}
 	return loc, nil
+}
+
+// Restored is a decoded state with what JSON does not carry. Without it nothing is wrong, only slow.
+func (g Groomer) Restored() Groomer {
+	if g.loc == nil && g.Zone != "" {
+		g.loc, _ = time.LoadLocation(g.Zone) // nil when it fails, as in Evolve
+	}
+	return g
 }
 
 // runBy reports that the actor may run this book.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -22,6 +23,7 @@ func (s *Store) commit(ctx context.Context, group []eventstore.Append) ([]events
 		return nil, unavailable("append", err)
 	}
 	defer conn.Release()
+	defer s.watch(ctx)()
 	rows, err := conn.Query(ctx, callAppend, arguments(group)...)
 	if err != nil {
 		return nil, failed(err)
@@ -30,6 +32,11 @@ func (s *Store) commit(ctx context.Context, group []eventstore.Append) ([]events
 	if err != nil {
 		return nil, failed(err)
 	}
+	for i := range results {
+		if results[i].Err == nil {
+			results[i].Appended.Incarnation = lifeOf(conn.Conn())
+		}
+	}
 	s.signal.Raise(head)
 	if s.onCommit != nil {
 		s.onCommit(len(group), time.Since(began))
@@ -37,15 +44,45 @@ func (s *Store) commit(ctx context.Context, group []eventstore.Append) ([]events
 	return results, nil
 }
 
-const callAppend = "SELECT request, outcome, last_revision, at_position, at_time, first_hash, first_actor, first_stream " +
-	"FROM append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
+// silence is how long a client may hold the store's lock without a word.
+const silence = 2 * time.Second
 
-// arguments are the group as the function's arrays.
+// watch guards a commit until the function that it answers is called. The lock's holder has told the server everything,
+// but for the five bytes that end its message: when a network or a client dies between those and the rest, the server
+// would wait for them, and every writer for the server (PostgreSQL 15 has no time-out for that state).
+func (s *Store) watch(ctx context.Context) (done func()) {
+	s.watching.Add(1)
+	timer := time.AfterFunc(silence, func() {
+		defer s.watching.Done()
+		// When it fails, the lock's own time-out answers, and the next commit looks again.
+		_, _ = s.read.Exec(ctx, endSilent, lockKey)
+	})
+	return func() {
+		if timer.Stop() {
+			s.watching.Done()
+		}
+	}
+}
+
+// lockKey is append_events' advisory lock.
+const lockKey = 8286574923601
+
+// endSilent ends the connection of a node that holds the lock and that the server waits for. One that waits for the disk
+// or a standby is at its commit, and is left alone.
+const endSilent = "SELECT pg_terminate_backend(a.pid) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid " +
+	"WHERE l.locktype = 'advisory' AND l.granted AND l.classid::bigint << 32 | l.objid::bigint = $1 AND a.datname = current_database() " +
+	"AND a.application_name = '" + applicationName + "' AND a.wait_event = 'ClientRead' AND a.xact_start < clock_timestamp() - interval '2 seconds'"
+
+const callAppend = "SELECT request, outcome, last_revision, at_position, at_time, first_hash, first_actor, first_stream " +
+	"FROM append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
+
+// arguments are the group as the function's arrays. IDs are plain bytes: the driver would ask a uuid.UUID for its text.
 func arguments(group []eventstore.Append) []any {
 	n := len(group)
 	command, hash, actor := make([][16]byte, n), make([][]byte, n), make([]string, n)
 	stream, key, slice := make([]string, n), make([]string, n), make([]int16, n)
-	expected, decided, metadata, events := make([]int64, n), make([]time.Time, n), make([][]byte, n), make([]int32, n)
+	expected, expectedID, decided := make([]int64, n), make([]*[16]byte, n), make([]time.Time, n)
+	metadata, events := make([][]byte, n), make([]int32, n)
 	var request, number []int32
 	var id [][16]byte
 	var eventType []string
@@ -54,12 +91,15 @@ func arguments(group []eventstore.Append) []any {
 		command[i], hash[i], actor[i] = a.Command.ID, notNil(a.Command.RequestHash), a.Command.Actor
 		stream[i], key[i], slice[i] = a.Stream, a.Key, int16(eventstore.Slice(a.Key))                                                        //nolint:gosec // below 1,024
 		expected[i], decided[i], metadata[i], events[i] = int64(a.Expected), storable(a.DecidedAt), notNil(a.Metadata), int32(len(a.Events)) //nolint:gosec // at most MaxAppendEvents
+		if a.ExpectedID != uuid.Nil {
+			expectedID[i] = (*[16]byte)(&group[i].ExpectedID)
+		}
 		for j, e := range a.Events {
 			request, number = append(request, int32(i+1)), append(number, int32(j)) //nolint:gosec // small counts
 			id, eventType, data = append(id, e.ID), append(eventType, e.Type), append(data, notNil(e.Data))
 		}
 	}
-	return []any{command, hash, actor, stream, key, slice, expected, decided, metadata, events, request, number, id, eventType, data, eventstore.MaxDecisionAge}
+	return []any{command, hash, actor, stream, key, slice, expected, expectedID, decided, metadata, events, request, number, id, eventType, data, eventstore.MaxDecisionAge}
 }
 
 // storable keeps an absurd time from being refused by the server, which would fail the whole group; it is too old all the same.

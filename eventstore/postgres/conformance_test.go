@@ -3,14 +3,10 @@ package postgres_test
 import (
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/dangdangsalon/salon/eventstore"
 	"github.com/dangdangsalon/salon/eventstore/postgres"
 	"github.com/dangdangsalon/salon/eventstore/storetest"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // opened is a store that knows where it is.
 type opened struct {
@@ -28,8 +24,9 @@ func TestConformance(t *testing.T) {
 		url := migrated(t)
 		return opened{openAt(t, url), url}
 	}, storetest.Features{
-		Dense:   true,
-		Another: another,
+		Dense:            true,
+		ChecksExpectedID: true,
+		Another:          another,
 		Reopen: func(t testing.TB, s eventstore.Store) eventstore.Store {
 			if err := s.(opened).Close(); err != nil {
 				t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/dangdangsalon/salon/eventstore"
 	"github.com/dangdangsalon/salon/eventstore/postgres"
@@ -66,12 +67,26 @@ func count(t testing.TB, c *pgx.Conn) (n int) {
 	return n
 }
 
+// holdTheLock takes what every append takes, for the rest of the transaction.
+const holdTheLock = "SELECT pg_advisory_xact_lock(8286574923601)"
+
+// wasAhead makes the store's last event one of a time when the server's clock was so far ahead.
+func wasAhead(t testing.TB, c *pgx.Conn, by string) (recorded time.Time) {
+	t.Helper()
+	err := c.QueryRow(t.Context(), "UPDATE events SET recorded_at = clock_timestamp() + $1::text::interval WHERE position = (SELECT max(position) FROM events) "+
+		"RETURNING recorded_at", by).Scan(&recorded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return recorded
+}
+
 const terminateAppends = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity " +
 	"WHERE datname = current_database() AND pid <> pg_backend_pid() AND state = 'active' AND query LIKE '%append_events%'"
 
-// waitsForTheHead waits until an append of this database waits for a lock that the test holds. The connection must not
+// waitForTheLock waits until so many groups of appends of this database wait for a lock that the test holds. The connection must not
 // be in a transaction: one sees the same activity to its end.
-func waitsForTheHead(t testing.TB, c *pgx.Conn) {
+func waitForTheLock(t testing.TB, c *pgx.Conn, appends int) {
 	t.Helper()
 	for {
 		var waiting int
@@ -79,7 +94,7 @@ func waitsForTheHead(t testing.TB, c *pgx.Conn) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if waiting > 0 {
+		if waiting >= appends {
 			return
 		}
 	}
@@ -90,14 +105,14 @@ func TestAnAppendWhoseConnectionIsKilledIsSettledByItsCommandID(t *testing.T) {
 	url := migrated(t)
 	s, beside, holder := openAt(t, url), sql(t, url), sql(t, url)
 	execute(t, holder, "BEGIN")
-	execute(t, holder, "SELECT 1 FROM store_head FOR UPDATE")
+	execute(t, holder, holdTheLock)
 	a := request("stream", "x", "y")
 	answer := make(chan error, 1)
 	go func() {
 		_, err := s.Append(t.Context(), a)
 		answer <- err
 	}()
-	waitsForTheHead(t, beside)
+	waitForTheLock(t, beside, 1)
 	execute(t, beside, terminateAppends)
 	if err := <-answer; !errors.Is(err, eventstore.ErrOutcomeUnknown) {
 		t.Fatalf("want ErrOutcomeUnknown, got: %v", err)
@@ -190,12 +205,12 @@ func TestEveryCommandHasOneEffectWhileConnectionsDie(t *testing.T) {
 	}
 }
 
-func TestAHeldHeadRowEndsWaitingAppendsWithADefiniteAnswer(t *testing.T) {
+func TestAHeldLockEndsWaitingAppendsWithADefiniteAnswer(t *testing.T) {
 	t.Parallel()
 	url := migrated(t)
 	s, beside := openAt(t, url), sql(t, url)
 	execute(t, beside, "BEGIN")
-	execute(t, beside, "SELECT 1 FROM store_head FOR UPDATE")
+	execute(t, beside, holdTheLock)
 	a := request("stream", "x")
 	if _, err := s.Append(t.Context(), a); !errors.Is(err, eventstore.ErrUnavailable) || errors.Is(err, eventstore.ErrOutcomeUnknown) {
 		t.Fatalf("want ErrUnavailable, got: %v", err)
@@ -203,6 +218,34 @@ func TestAHeldHeadRowEndsWaitingAppendsWithADefiniteAnswer(t *testing.T) {
 	execute(t, beside, "ROLLBACK")
 	a.DecidedAt = time.Now()
 	if _, err := s.Append(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A node that died after it took the lock and before it said that this was all.
+func TestANodeThatFallsSilentWithTheLockIsEnded(t *testing.T) {
+	t.Parallel()
+	url := migrated(t)
+	s := openAt(t, url)
+	holder := sql(t, changed(t, url, func(u *neturl.URL) { u.RawQuery += "&application_name=salon" }))
+	// As append_events is called, but for the Sync: the transaction is open, the server waits, and nothing else will come.
+	holder.PgConn().Frontend().SendParse(&pgproto3.Parse{Query: holdTheLock})
+	holder.PgConn().Frontend().SendBind(&pgproto3.Bind{})
+	holder.PgConn().Frontend().SendExecute(&pgproto3.Execute{})
+	holder.PgConn().Frontend().Send(&pgproto3.Flush{})
+	if err := holder.PgConn().Frontend().Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for { // until it has the lock
+		answer, err := holder.PgConn().Frontend().Receive()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := answer.(*pgproto3.CommandComplete); ok {
+			break
+		}
+	}
+	if _, err := s.Append(t.Context(), request("stream", "x")); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -289,7 +332,7 @@ func TestAServerThatGoesAwayIsUnavailableUntilItIsBack(t *testing.T) {
 			return err
 		},
 		"read": func() error {
-			for _, err := range s.ReadAll(ctx, 0) {
+			for _, err := range s.ReadAll(ctx, 0, eventstore.Filter{}) {
 				return err
 			}
 			return nil
@@ -392,10 +435,10 @@ func TestTimeDoesNotGoBackWithTheServersClock(t *testing.T) {
 	url := migrated(t)
 	s, beside := openAt(t, url), sql(t, url)
 	// As if the server's clock had been three seconds ahead until now.
-	var ahead time.Time
-	if err := beside.QueryRow(t.Context(), "UPDATE store_head SET recorded_at = clock_timestamp() + interval '3 seconds' RETURNING recorded_at").Scan(&ahead); err != nil {
+	if _, err := s.Append(t.Context(), request("stream", "x")); err != nil {
 		t.Fatal(err)
 	}
+	ahead := wasAhead(t, beside, "3 seconds")
 	for range 3 {
 		done, err := s.Append(t.Context(), request("stream", "x"))
 		if err != nil || !done.RecordedAt.Equal(ahead) {

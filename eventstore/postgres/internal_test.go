@@ -11,7 +11,7 @@ import (
 func TestNothingIsCancelledOnTheServer(t *testing.T) {
 	t.Parallel()
 	harness.NeedsServers(t)
-	pool, err := connect(t.Context(), harness.Postgres(t), 1, appendSettings)
+	pool, err := connect(t.Context(), harness.Postgres(t), 1, appendSettings, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,15 +27,20 @@ func TestAnAcknowledgedOffsetThatDoesNotGrowIsALostTail(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer producer.Close()
-	r, p := &Relay{}, partition{wire.BookingTopic, 0}
-	send := func(ends map[partition]end) error {
-		records := []*kgo.Record{record("", p, wire.Record{Pos: 8, Prev: 7, Event: eventstore.Recorded{Key: "k"}})}
-		return r.produce(t.Context(), producer, ends, map[partition]end{p: {pos: 8}}, records)
+	p := partition{wire.BookingTopic, 0}
+	send := func(e end) error {
+		c := newChain(map[partition]end{p: e}, 1, "")
+		term := newTerm(&Relay{}, producer, c)
+		_, w, write := c.next(eventstore.Recorded{Position: 8, Stream: "groomer-k", Key: "k"})
+		if !write {
+			t.Fatal("not to be written")
+		}
+		return term.produce(t.Context(), []*kgo.Record{record("", p, w)})
 	}
-	if err := send(map[partition]end{p: {pos: 7, offset: -1}}); err != nil {
+	if err := send(end{at: wire.Place{Position: 7}, offset: -1}); err != nil {
 		t.Fatal(err)
 	}
-	if err := send(map[partition]end{p: {pos: 7, offset: 6}}); !errors.Is(err, ErrTailLost) {
+	if err := send(end{at: wire.Place{Position: 7}, offset: 6}); !errors.Is(err, ErrTailLost) {
 		t.Errorf("got %v, want a lost tail", err)
 	}
 }

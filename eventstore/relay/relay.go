@@ -3,33 +3,42 @@
 // What a reader of the log may rely on (G3): in each partition, first occurrences are complete and ascending by pos;
 // whatever else is there repeats them. Each record names in prev the position of the partition's event before it, so a
 // reader proves to itself that it has missed nothing. Any number of relays at once does no harm to that: each
-// continues from what it has read in the log itself, and what two of them write twice has the same pos.
+// continues from what it has read in the log itself, and what two of them write twice has the same pos. When a broker
+// loses the end of its log, what is written next shows the hole in its prev.
 //
 // There is no checkpoint besides the log: a start reads the last record of every partition and goes on from the
-// smallest position among them, leaving out what a partition has. The relay refuses to start when the store does not
-// have the event that a partition ends with: then the store was restored to an earlier time, and going on would give
-// two events one position.
+// smallest position among them, leaving out what a partition has. A marker ([wire.Marker]) is such a record for a
+// partition whose last event is long past. The relay writes one to each partition when it begins, and to those without
+// events each minute; where nothing at all happens, less and less often. Whatever it has to write, it writes after all
+// before it is acknowledged; anything that fails ends the run, and the next start sees what is in the log.
+//
+// What the log names must be in the store: the events of every partition's end at the start, and while the relay runs
+// the last event that it has read, together with each read, and once more every few seconds while there is nothing to
+// read. Otherwise the store was restored to an earlier time, and going on would give two events one position: the run
+// ends with a [RestoredError] that says which event it was. A store that goes on in another incarnation without having
+// lost anything (a promotion) ends the run, too, and the next start goes on under the new one.
+//
+// The relay refuses topics in which that cannot be kept (see [Topics.Check]), and an event whose record is larger than
+// what the topics take, before Kafka would leave out that one and take those after it.
 package relay
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/dangdangsalon/salon/eventstore"
-	"github.com/dangdangsalon/salon/eventstore/wire"
 )
 
 // Source is what the relay needs of an event store; the contract is that of [eventstore.Store].
 type Source interface {
-	ReadAll(ctx context.Context, after uint64) iter.Seq2[eventstore.Recorded, error]
+	ReadStream(ctx context.Context, stream string, from eventstore.Revision) iter.Seq2[eventstore.Recorded, error]
+	ReadAll(ctx context.Context, after uint64, f eventstore.Filter) iter.Seq2[eventstore.Recorded, error]
 	Head(ctx context.Context) (eventstore.Head, error)
 	Wait(ctx context.Context, after uint64) error
 }
@@ -48,6 +57,12 @@ type Relay struct {
 	SessionTimeout time.Duration
 	// BatchEvents are produced before their acknowledgements are waited for. Defaults to 1,000.
 	BatchEvents int
+	// MarkerEvery is how long a partition without events waits for a marker. Defaults to a minute; more often is more
+	// records in the log, less often a longer way back for the next start.
+	MarkerEvery time.Duration
+	// Relayed, when set, is told of each batch that was acknowledged: how many records, and how long since the first of
+	// them was read. It must return quickly.
+	Relayed func(records int, took time.Duration)
 	// KafkaOptions are added to the clients' (TLS, SASL).
 	KafkaOptions []kgo.Opt
 	// Log defaults to nowhere.
@@ -68,22 +83,27 @@ func (r *Relay) Position() uint64 {
 // Leading reports whether this relay is the one at work.
 func (r *Relay) Leading() bool { return r.leading.Load() }
 
-// RestoredError says that the store does not have an event that the log has.
-type RestoredError struct {
-	Topic    string
-	Part     int32
-	Position uint64
-	ID       uuid.UUID
+// Lag is how far the log is behind the store, as this relay knows: from where it came to when it led last, from the
+// beginning when it never did. events are positions, which EventStoreDB does not number densely; age is that of the
+// oldest event that is not in the log, by this machine's clock.
+func (r *Relay) Lag(ctx context.Context) (events uint64, age time.Duration, err error) {
+	at := r.position.Load()
+	head, err := r.Store.Head(ctx)
+	if err != nil {
+		return 0, 0, fmt.Errorf("relay: head of the store: %w", err)
+	}
+	if head.Position <= at {
+		return 0, 0, nil
+	}
+	for oldest, err := range r.Store.ReadAll(ctx, at, eventstore.Filter{}) {
+		if err != nil {
+			return 0, 0, fmt.Errorf("relay: read the store after position %d: %w", at, err)
+		}
+		age = max(0, time.Since(oldest.RecordedAt))
+		break
+	}
+	return head.Position - at, age, nil
 }
-
-func (e *RestoredError) Error() string {
-	return fmt.Sprintf("the store was restored behind Kafka: %s/%d ends with event %s at position %d, which the store does not have there; "+
-		"nothing is relayed until the topics are made anew and the projections rebuilt", e.Topic, e.Part, e.ID, e.Position)
-}
-
-// ErrTailLost says that an acknowledged record got an offset that is not above its partition's last: the broker lost
-// the end of its log. The next start finds where the log ends now.
-var ErrTailLost = errors.New("the broker lost the end of its log")
 
 // Run relays until ctx ends (nil) or something fails. One start is one run: the caller starts it again.
 func (r *Relay) Run(ctx context.Context) error {
@@ -102,22 +122,18 @@ func (r *Relay) Run(ctx context.Context) error {
 	return err
 }
 
-type partition struct {
-	topic string // without the prefix
-	part  int32
-}
-
-// end is the last record of a partition.
-type end struct {
-	pos    uint64
-	offset int64 // -1 when there is no record
-	id     uuid.UUID
-}
-
 func (r *Relay) lead(ctx context.Context) error {
 	topics := Topics{Brokers: r.Brokers, Prefix: r.TopicPrefix, Partitions: r.Partitions, KafkaOptions: r.KafkaOptions}
-	if err := topics.Check(ctx); err != nil {
+	warnings, err := topics.Check(ctx)
+	if err != nil {
 		return err
+	}
+	for _, w := range warnings {
+		r.Log.InfoContext(ctx, "topic settings", "warning", w)
+	}
+	head, err := r.Store.Head(ctx) // before the log is compared with it: a later incarnation is another store
+	if err != nil {
+		return fmt.Errorf("relay: head of the store: %w", err)
 	}
 	ends, err := r.tails(ctx)
 	if err != nil {
@@ -126,10 +142,6 @@ func (r *Relay) lead(ctx context.Context) error {
 	if err := r.verify(ctx, ends); err != nil {
 		return err
 	}
-	head, err := r.Store.Head(ctx)
-	if err != nil {
-		return fmt.Errorf("relay: head of the store: %w", err)
-	}
 	producer, err := kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers(r.Brokers...),
 		kgo.ClientID("salon-relay"),
@@ -137,7 +149,7 @@ func (r *Relay) lead(ctx context.Context) error {
 		kgo.StopProducerOnDataLossDetected(),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(0), // the batch is whole when it is produced: nothing to wait for
-		kgo.ProducerBatchMaxBytes(MaxRecordBytes - 64<<10),
+		kgo.ProducerBatchMaxBytes(maxBatchBytes),
 		kgo.MaxBufferedRecords(2 * r.batchEvents()),
 		kgo.RecordDeliveryTimeout(30 * time.Second),
 		kgo.ProducerBatchCompression(kgo.NoCompression()), // sealed texts do not compress, and the rest is small
@@ -147,31 +159,12 @@ func (r *Relay) lead(ctx context.Context) error {
 	}
 	defer producer.Close()
 
-	from := lowest(ends)
-	r.position.Store(from)
+	t := newTerm(r, producer, newChain(ends, r.Partitions, head.Incarnation))
+	r.position.Store(t.chain.at.Position)
 	r.leading.Store(true)
 	defer r.leading.Store(false)
-	r.Log.InfoContext(ctx, "relay leads", "position", from, "head", head.Position)
-	idle := false // the last pass found nothing
-	for {
-		next, err := r.pass(ctx, producer, ends, from, head.Incarnation)
-		if err != nil {
-			return err
-		}
-		if next == from {
-			if err := r.Store.Wait(ctx, from); err != nil {
-				return fmt.Errorf("relay: wait for events: %w", err)
-			}
-			if idle { // the store says there is more and gives nothing: it was promoted behind what it had said before
-				select {
-				case <-ctx.Done():
-				case <-time.After(10 * time.Millisecond):
-				}
-			}
-		}
-		idle = next == from
-		from = next
-	}
+	r.Log.InfoContext(ctx, "relay leads", "position", t.chain.at.Position, "head", head.Position)
+	return t.run(ctx)
 }
 
 func (r *Relay) batchEvents() int {
@@ -181,127 +174,9 @@ func (r *Relay) batchEvents() int {
 	return 1000
 }
 
-// lowest is where to go on: what any partition may still lack comes after it.
-func lowest(ends map[partition]end) uint64 {
-	first := true
-	var low uint64
-	for _, e := range ends {
-		if first || e.pos < low {
-			low, first = e.pos, false
-		}
+func (r *Relay) markerEvery() time.Duration {
+	if r.MarkerEvery > 0 {
+		return r.MarkerEvery
 	}
-	return low
-}
-
-// batchBytes bounds a batch's memory.
-const batchBytes = 8 << 20
-
-// pass relays what the store has after from, batch by batch, and returns how far it came.
-func (r *Relay) pass(ctx context.Context, producer *kgo.Client, ends map[partition]end, from uint64, incarnation string) (uint64, error) {
-	var records []*kgo.Record
-	var size int
-	last := map[partition]end{} // within the batch
-	flush := func(through uint64) error {
-		if err := r.produce(ctx, producer, ends, last, records); err != nil {
-			return err
-		}
-		clear(last)
-		records, size = records[:0], 0
-		from = through
-		r.position.Store(through)
-		return nil
-	}
-	read := from
-	for e, err := range r.Store.ReadAll(ctx, from) {
-		if err != nil {
-			return from, fmt.Errorf("relay: read the store after position %d: %w", read, err)
-		}
-		read = e.Position
-		topic := wire.TopicOf(e.Stream)
-		if topic == "" {
-			continue
-		}
-		p := partition{topic, eventstore.Partition(e.Key, r.Partitions)}
-		before, ok := last[p]
-		if !ok {
-			before = ends[p]
-		}
-		if e.Position <= before.pos {
-			continue // the log has it
-		}
-		records = append(records, record(r.TopicPrefix, p, wire.Record{Pos: e.Position, Prev: before.pos, Incarnation: incarnation, Event: e}))
-		last[p] = end{pos: e.Position, id: e.ID}
-		if size += len(e.Data) + len(e.Metadata); len(records) == r.batchEvents() || size > batchBytes {
-			if err := flush(read); err != nil {
-				return from, err
-			}
-		}
-	}
-	if read > from {
-		if err := flush(read); err != nil {
-			return from, err
-		}
-	}
-	return from, nil
-}
-
-func record(prefix string, p partition, w wire.Record) *kgo.Record {
-	headers := w.Headers()
-	out := make([]kgo.RecordHeader, len(headers))
-	for i, h := range headers {
-		out[i] = kgo.RecordHeader{Key: h.Key, Value: []byte(h.Value)}
-	}
-	return &kgo.Record{Topic: prefix + p.topic, Partition: p.part, Key: []byte(w.Event.Key), Value: w.Event.Data, Headers: out}
-}
-
-// produce sends a batch and waits until all of it is acknowledged. With a part of it refused, later records of the
-// same partition may be in the log: the run ends, and the next start sees what is there.
-func (r *Relay) produce(ctx context.Context, producer *kgo.Client, ends, last map[partition]end, records []*kgo.Record) error {
-	if len(records) == 0 {
-		return nil
-	}
-	results := producer.ProduceSync(ctx, records...)
-	if err := results.FirstErr(); err != nil {
-		return fmt.Errorf("relay: produce: %w", err)
-	}
-	highest := map[partition]int64{}
-	for _, rec := range records { // in the order produced, which is the order within a partition
-		p := partition{rec.Topic[len(r.TopicPrefix):], rec.Partition}
-		above, ok := highest[p]
-		if !ok {
-			above = ends[p].offset
-		}
-		if rec.Offset <= above {
-			return fmt.Errorf("%w: %s/%d acknowledged offset %d after %d", ErrTailLost, p.topic, p.part, rec.Offset, above)
-		}
-		highest[p] = rec.Offset
-	}
-	for p, e := range last {
-		e.offset = highest[p]
-		ends[p] = e
-	}
-	return nil
-}
-
-// verify compares the log's ends with the store.
-func (r *Relay) verify(ctx context.Context, ends map[partition]end) error {
-	for p, e := range ends {
-		if e.pos == 0 {
-			continue
-		}
-		stored := uuid.Nil
-		for found, err := range r.Store.ReadAll(ctx, e.pos-1) {
-			if err != nil {
-				return fmt.Errorf("relay: read position %d: %w", e.pos, err)
-			}
-			if found.Position == e.pos {
-				stored = found.ID
-			}
-			break
-		}
-		if stored != e.id {
-			return &RestoredError{Topic: p.topic, Part: p.part, Position: e.pos, ID: e.id}
-		}
-	}
-	return nil
+	return time.Minute
 }

@@ -3,7 +3,6 @@ package relay_test
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
@@ -32,20 +31,27 @@ const partitions = 3
 
 // store is an event store as far as a relay can see.
 type store struct {
-	mu     sync.Mutex
-	events []eventstore.Recorded
-	grown  chan struct{}
+	mu          sync.Mutex
+	events      []eventstore.Recorded
+	incarnation string
+	grown       chan struct{}
 }
 
-func newStore() *store { return &store{grown: make(chan struct{})} }
+func newStore() *store { return &store{grown: make(chan struct{}), incarnation: "test-1"} }
 
 func (s *store) add(stream string, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for range n {
 		pos := uint64(len(s.events) + 1)
+		revision := eventstore.Revision(0)
+		for _, e := range s.events {
+			if e.Stream == stream {
+				revision = e.Revision + 1
+			}
+		}
 		s.events = append(s.events, eventstore.Recorded{
-			Position: pos, Stream: stream, ID: uuid.New(), Type: "test.v1", Key: stream, RecordedAt: time.UnixMicro(int64(pos)).UTC(),
+			Position: pos, Stream: stream, Revision: revision, ID: uuid.New(), Type: "test.v1", Key: stream, RecordedAt: time.Now().UTC(),
 			Metadata: []byte(`{}`), Data: []byte(`{"n":` + strconv.FormatUint(pos, 10) + `}`),
 		})
 	}
@@ -66,7 +72,17 @@ func (s *store) addMixed(n int) {
 	}
 }
 
-func (s *store) ReadAll(_ context.Context, after uint64) iter.Seq2[eventstore.Recorded, error] {
+func (s *store) ReadStream(ctx context.Context, stream string, from eventstore.Revision) iter.Seq2[eventstore.Recorded, error] {
+	return func(yield func(eventstore.Recorded, error) bool) {
+		for e, err := range s.ReadAll(ctx, 0, eventstore.Filter{}) {
+			if e.Stream == stream && e.Revision >= from && !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+func (s *store) ReadAll(_ context.Context, after uint64, _ eventstore.Filter) iter.Seq2[eventstore.Recorded, error] {
 	return func(yield func(eventstore.Recorded, error) bool) {
 		s.mu.Lock()
 		events := s.events[min(after, uint64(len(s.events))):]
@@ -82,7 +98,7 @@ func (s *store) ReadAll(_ context.Context, after uint64) iter.Seq2[eventstore.Re
 func (s *store) Head(context.Context) (eventstore.Head, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return eventstore.Head{Position: uint64(len(s.events)), Incarnation: "test-1"}, nil
+	return eventstore.Head{Position: uint64(len(s.events)), Incarnation: s.incarnation}, nil
 }
 
 func (s *store) Wait(ctx context.Context, after uint64) error {
@@ -142,7 +158,7 @@ func (b broker) ensure(t *testing.T) {
 }
 
 // start runs a relay; stop ends it and returns its error.
-func start(t *testing.T, r *relay.Relay) (stop func() error) {
+func start(t testing.TB, r *relay.Relay) (stop func() error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()
@@ -156,9 +172,41 @@ func start(t *testing.T, r *relay.Relay) (stop func() error) {
 	return stop
 }
 
-// first reads the log until it has seen every relayed event of the store, and returns the first occurrences of each
-// partition. It fails on a hole: a record whose prev is above what came before.
-func (b broker) first(t *testing.T, s *store) map[string][]uint64 {
+// record is what a reader makes of a Kafka record.
+type record struct {
+	partition string
+	wire.Record
+	marker *wire.Marker
+}
+
+func (b broker) parse(t *testing.T, r *kgo.Record) record {
+	t.Helper()
+	get := func(name string) string {
+		for _, h := range r.Headers {
+			if h.Key == name {
+				return string(h.Value)
+			}
+		}
+		return ""
+	}
+	out := record{partition: fmt.Sprintf("%s/%d", strings.TrimPrefix(r.Topic, b.prefix), r.Partition)}
+	if wire.IsMarker(get) {
+		m, err := wire.ParseMarker(get)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out.marker = &m
+		return out
+	}
+	var err error
+	if out.Record, err = wire.Parse(get, r.Value); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// read gives every record of the log to see, from the beginning, until that says that it has seen enough.
+func (b broker) read(t *testing.T, see func(record) (enough bool)) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -168,41 +216,49 @@ func (b broker) first(t *testing.T, s *store) map[string][]uint64 {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	want := s.want()
+	for {
+		fetches := client.PollFetches(ctx)
+		if err := fetches.Err(); err != nil {
+			t.Fatalf("not enough seen: %v", err)
+		}
+		for r := range fetches.RecordsAll() {
+			if see(b.parse(t, r)) {
+				return
+			}
+		}
+	}
+}
+
+// first reads the log until it has seen every relayed event of the store, and returns the first occurrences of each
+// partition. It fails on a hole: a record whose prev is above what came before.
+func (b broker) first(t *testing.T, s *store) map[string][]uint64 {
+	t.Helper()
 	missing := 0
-	for _, positions := range want {
+	for _, positions := range s.want() {
 		missing += len(positions)
 	}
 	got, last := map[string][]uint64{}, map[string]uint64{}
-	for missing > 0 {
-		fetches := client.PollFetches(ctx)
-		if err := fetches.Err(); err != nil {
-			t.Fatalf("%d events still missing: %v", missing, err)
-		}
-		for r := range fetches.RecordsAll() {
-			p := fmt.Sprintf("%s/%d", strings.TrimPrefix(r.Topic, b.prefix), r.Partition)
-			w, err := wire.Parse(func(name string) string {
-				for _, h := range r.Headers {
-					if h.Key == name {
-						return string(h.Value)
-					}
-				}
-				return ""
-			}, r.Value)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if w.Pos <= last[p] {
-				continue
-			}
-			if w.Prev > last[p] {
-				t.Fatalf("%s: position %d follows %d, but the last seen is %d", p, w.Pos, w.Prev, last[p])
-			}
-			last[p] = w.Pos
-			got[p] = append(got[p], w.Pos)
-			missing--
-		}
+	if missing == 0 {
+		return got
 	}
+	b.read(t, func(r record) bool {
+		if r.marker != nil {
+			if r.marker.Prev.Position > last[r.partition] {
+				t.Fatalf("%s: a marker follows %d, but the last seen is %d", r.partition, r.marker.Prev.Position, last[r.partition])
+			}
+			return false
+		}
+		if r.Pos <= last[r.partition] {
+			return false
+		}
+		if r.Prev > last[r.partition] {
+			t.Fatalf("%s: position %d follows %d, but the last seen is %d", r.partition, r.Pos, r.Prev, last[r.partition])
+		}
+		last[r.partition] = r.Pos
+		got[r.partition] = append(got[r.partition], r.Pos)
+		missing--
+		return missing == 0
+	})
 	return got
 }
 
@@ -249,14 +305,17 @@ func TestARestartGoesOnFromTheLog(t *testing.T) {
 			}
 		}
 		// From here on the log is whole: one more start repeats nothing.
-		before := b.size(t)
-		start(t, b.relay(s))
+		before := b.events(t)
+		stop := start(t, b.relay(s))
 		s.add("groomer-1", 1)
 		if diff := cmp.Diff(s.want(), b.first(t, s)); diff != "" {
 			t.Error(diff)
 		}
-		if after := b.size(t); after != before+1 {
-			t.Errorf("%d records were added for one event", after-before)
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		if after := b.events(t); after != before+1 {
+			t.Errorf("%d events were added for one", after-before)
 		}
 	})
 }
@@ -268,17 +327,18 @@ func TestAPartitionThatWasLeftBehindIsMadeWhole(t *testing.T) {
 		b.ensure(t)
 		s := newStore()
 		s.addMixed(100)
-		r := b.relay(s)
-		r.Store = partial{s, wire.BookingTopic, 1, 40}
-		stop := start(t, r)
-		for b.size(t) < r.Store.(partial).relayed() {
-			if err := t.Context().Err(); err != nil {
-				t.Fatal(err)
+		var records []*kgo.Record
+		last := map[string]uint64{}
+		for _, e := range s.events {
+			topic, part := wire.TopicOf(e.Stream), eventstore.Partition(e.Key, partitions)
+			if topic == "" || topic == wire.BookingTopic && part == 1 && e.Position > 40 {
+				continue
 			}
+			p := fmt.Sprint(topic, part)
+			records = append(records, b.record(topic, part, wire.Record{Pos: e.Position, Prev: last[p], Incarnation: "test-1", Event: e}.Headers(), e.Data))
+			last[p] = e.Position
 		}
-		if err := stop(); err != nil {
-			t.Fatal(err)
-		}
+		b.write(t, records...)
 		start(t, b.relay(s))
 		if diff := cmp.Diff(s.want(), b.first(t, s)); diff != "" {
 			t.Error(diff)
@@ -286,35 +346,25 @@ func TestAPartitionThatWasLeftBehindIsMadeWhole(t *testing.T) {
 	})
 }
 
-// partial is a store that shows nothing of one partition after a position.
-type partial struct {
-	*store
-	topic string
-	part  int32
-	after uint64
-}
-
-func (p partial) shows(e eventstore.Recorded) bool {
-	return e.Position <= p.after || wire.TopicOf(e.Stream) != p.topic || eventstore.Partition(e.Key, partitions) != p.part
-}
-
-func (p partial) ReadAll(ctx context.Context, after uint64) iter.Seq2[eventstore.Recorded, error] {
-	return func(yield func(eventstore.Recorded, error) bool) {
-		for e, err := range p.store.ReadAll(ctx, after) {
-			if p.shows(e) && !yield(e, err) {
-				return
-			}
-		}
+func (b broker) record(topic string, part int32, headers []wire.Header, value []byte) *kgo.Record {
+	r := &kgo.Record{Topic: b.prefix + topic, Partition: part, Value: value}
+	for _, h := range headers {
+		r.Headers = append(r.Headers, kgo.RecordHeader{Key: h.Key, Value: []byte(h.Value)})
 	}
+	return r
 }
 
-func (p partial) relayed() (n int64) {
-	for e := range p.ReadAll(context.Background(), 0) {
-		if wire.TopicOf(e.Stream) != "" {
-			n++
-		}
+// write puts records into the log as another relay would.
+func (b broker) write(t *testing.T, records ...*kgo.Record) {
+	t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(b.addresses...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		t.Fatal(err)
 	}
-	return n
+	defer client.Close()
+	if err := client.ProduceSync(t.Context(), records...).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // size counts the records in the log.
@@ -330,6 +380,20 @@ func (b broker) size(t *testing.T) (n int64) {
 		t.Fatal(err)
 	}
 	ends.Each(func(o kadm.ListedOffset) { n += o.Offset })
+	return n
+}
+
+// events counts the records that are no markers, while nobody writes.
+func (b broker) events(t *testing.T) (n int) {
+	t.Helper()
+	left := b.size(t)
+	b.read(t, func(r record) bool {
+		if r.marker == nil {
+			n++
+		}
+		left--
+		return left == 0
+	})
 	return n
 }
 
@@ -418,34 +482,10 @@ func TestOneLeaderThenTheNext(t *testing.T) {
 	})
 }
 
-func TestAStoreRestoredBehindKafkaIsRefused(t *testing.T) {
-	t.Parallel()
-	onBrokers(t, func(t *testing.T, b broker) {
-		b.ensure(t)
-		s := newStore()
-		s.addMixed(100)
-		stop := start(t, b.relay(s))
-		b.first(t, s)
-		if err := stop(); err != nil {
-			t.Fatal(err)
-		}
-		shorter, overtaken := newStore(), newStore()
-		shorter.events = s.events[:60]
-		overtaken.events = append(overtaken.events, s.events[:60]...)
-		overtaken.addMixed(100) // new events stand where the lost ones stood
-		for name, restored := range map[string]*store{"shorter": shorter, "overtaken": overtaken} {
-			var want *relay.RestoredError
-			if err := b.relay(restored).Run(t.Context()); !errors.As(err, &want) {
-				t.Errorf("%s: got %v, want a refusal", name, err)
-			}
-		}
-	})
-}
-
 func TestTopicsAreCheckedWithWhatToDo(t *testing.T) {
 	t.Parallel()
 	onBrokers(t, func(t *testing.T, b broker) {
-		if err := b.topics().Check(t.Context()); err == nil || !strings.Contains(err.Error(), "salon topics ensure") {
+		if _, err := b.topics().Check(t.Context()); err == nil || !strings.Contains(err.Error(), "salon topics ensure") {
 			t.Fatalf("without topics: %v", err)
 		}
 		if err := b.relay(newStore()).Run(t.Context()); err == nil || !strings.Contains(err.Error(), "salon topics ensure") {
@@ -455,7 +495,7 @@ func TestTopicsAreCheckedWithWhatToDo(t *testing.T) {
 		b.ensure(t) // twice is the same
 		other := b.topics()
 		other.Partitions = partitions + 1
-		if err := other.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "partitions") {
+		if _, err := other.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "partitions") {
 			t.Fatalf("with another partition count: %v", err)
 		}
 	})

@@ -71,17 +71,25 @@ func (r *Relay) tails(ctx context.Context) (map[partition]end, error) {
 		}
 		for rec := range fetches.RecordsAll() {
 			p := partition{rec.Topic[len(r.TopicPrefix):], rec.Partition}
-			w, err := wire.Parse(func(name string) string { return value(rec, name) }, rec.Value)
+			e, err := parseEnd(rec)
 			if err != nil {
 				return nil, fmt.Errorf("relay: last record of %s/%d: %w", p.topic, p.part, err)
 			}
-			// A relay that was replaced may end the log with a repetition of earlier events: then what is missing is
-			// relayed from there, and the rest is repeated.
-			ends[p] = end{pos: w.Pos, offset: rec.Offset, id: w.Event.ID}
+			ends[p] = e
 			delete(waiting, p)
 		}
 	}
 	return ends, nil
+}
+
+func parseEnd(rec *kgo.Record) (end, error) {
+	get := func(name string) string { return value(rec, name) }
+	if wire.IsMarker(get) {
+		m, err := wire.ParseMarker(get)
+		return endOfMarker(m, rec.Offset), err
+	}
+	w, err := wire.Parse(get, rec.Value)
+	return endOf(w, rec.Offset), err
 }
 
 func value(rec *kgo.Record, name string) string {

@@ -68,7 +68,7 @@ func (t Topics) Ensure(ctx context.Context) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		err := t.check(ctx, admin)
+		_, err := t.check(ctx, admin)
 		if err == nil || !errors.Is(err, kerr.UnknownTopicOrPartition) {
 			return err
 		}
@@ -91,17 +91,18 @@ func ensure(ctx context.Context, admin *kadm.Client, topic string, partitions in
 // ErrPartitions says that a topic is there with another partition count: keys would be looked for where they are not.
 var ErrPartitions = errors.New("wrong partition count")
 
-// Check says what is wrong with the topics, and what to do.
-func (t Topics) Check(ctx context.Context) error {
+// Check says what is wrong with the topics, and what to do: topics that are missing or have another partition count, that
+// are compacted, or that take too small records. Warnings are what one may want otherwise, or what Kafka does not tell.
+func (t Topics) Check(ctx context.Context) (warnings []string, err error) {
 	client, err := t.open()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer client.Close()
 	return t.check(ctx, kadm.NewClient(client))
 }
 
-func (t Topics) check(ctx context.Context, admin *kadm.Client) error {
+func (t Topics) check(ctx context.Context, admin *kadm.Client) (warnings []string, err error) {
 	leader := t.Prefix + LeaderTopic
 	names := []string{leader}
 	for _, topic := range wire.Topics() {
@@ -110,7 +111,7 @@ func (t Topics) check(ctx context.Context, admin *kadm.Client) error {
 	slices.Sort(names)
 	listed, err := admin.ListTopics(ctx, names...)
 	if err != nil {
-		return fmt.Errorf("ask Kafka at %s for its topics: %w", strings.Join(t.Brokers, ","), err)
+		return nil, fmt.Errorf("ask Kafka at %s for its topics: %w", strings.Join(t.Brokers, ","), err)
 	}
 	var wrong []error
 	var missing missingError
@@ -134,7 +135,8 @@ func (t Topics) check(ctx context.Context, admin *kadm.Client) error {
 	if len(missing) > 0 {
 		wrong = append(wrong, missing)
 	}
-	return errors.Join(wrong...)
+	warnings, badly := t.settings(ctx, admin, listed)
+	return warnings, errors.Join(append(wrong, badly...)...)
 }
 
 // missingError names the topics that are not there. In Kafka's own words it is UNKNOWN_TOPIC_OR_PARTITION.

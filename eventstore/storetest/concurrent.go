@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +19,7 @@ import (
 func concurrentChecks() []check {
 	return []check{
 		{"a follower misses nothing while many write", followed},
+		{"each stream answers as if its calls came one after the other", linear},
 		{"many deciders of one stream lose no update", contended},
 		{"a caller who gives up leaves all or nothing", cancelled},
 		{"reads and waits end with their context", readsCancelled},
@@ -27,165 +28,16 @@ func concurrentChecks() []check {
 	}
 }
 
-// place is where a writer was told that its event stands.
-type place struct {
-	stream   string
-	revision eventstore.Revision
-}
-
-const lastStream = "last"
-
-// followed lets many write to streams of their own and to shared ones while a follower of each instance reads along.
+// followed lets many write to streams of their own and to shared ones while two followers of each instance read along.
 func followed(ctx context.Context, k *kit) error {
-	const each = 60
-	var mu sync.Mutex
-	acked := map[place]uint64{}
-	writers, wctx := errgroup.WithContext(ctx)
-	for w := range k.Writers {
-		seed := k.random.Uint64()
-		writers.Go(func() error {
-			random := rand.New(rand.NewPCG(seed, uint64(w))) //nolint:gosec // a test's dice
-			s := k.instance(w)
-			own := eventstore.NoStream
-			for i := range each {
-				data := make([]string, 1+random.IntN(3))
-				a := request(fmt.Sprintf("own-%d", w), own, data...)
-				if i%3 == 2 {
-					a = request(fmt.Sprintf("shared-%d", random.IntN(4)), eventstore.AnyRevision, data...)
-				}
-				done, err := append1(wctx, s, a)
-				if err != nil {
-					return err
-				}
-				if i%3 != 2 {
-					own = done.LastRevision
-				}
-				mu.Lock()
-				for _, r := range recorded(a, done) {
-					acked[place{r.Stream, r.Revision}] = r.Position
-				}
-				mu.Unlock()
-			}
-			return nil
-		})
-	}
-	followers, fctx := errgroup.WithContext(ctx)
-	seen := make([][]eventstore.Recorded, 2*len(k.stores))
-	for i := range seen {
-		followers.Go(func() (err error) {
-			seen[i], err = follow(fctx, k.instance(i))
-			return err
-		})
-	}
-	if err := writers.Wait(); err != nil {
-		return err
-	}
-	end := request(lastStream, eventstore.NoStream, "end")
-	done, err := append1(ctx, k.store(), end)
-	if err != nil {
-		return err
-	}
-	acked[place{lastStream, 0}] = done.Position
-	if err := followers.Wait(); err != nil {
-		return fmt.Errorf("the follower was not told of all: %w", err)
-	}
-	all, err := readAll(ctx, k.store(), 0)
-	if err != nil {
-		return err
-	}
-	if err := k.ordered(all); err != nil {
-		return err
-	}
-	var errs []error
-	for i, s := range append(seen, all) {
-		if err := tally(all, acked, s); err != nil {
-			errs = append(errs, fmt.Errorf("follower %d: %w", i, err))
-		}
-	}
-	return errors.Join(errs...)
+	_, err := Follow(ctx, slices.Concat(k.stores, k.stores), Side{Name: "here", Writers: k.Writers, Each: 60, Seed: k.random.Uint64(), Dense: k.Dense, TimeByStream: k.TimeByStream})
+	return err
 }
 
-// follow reads along until it meets the last event.
-func follow(ctx context.Context, s eventstore.Store) ([]eventstore.Recorded, error) {
-	var seen []eventstore.Recorded
-	after := uint64(0)
-	for {
-		for r, err := range s.ReadAll(ctx, after) {
-			if err != nil {
-				return seen, err
-			}
-			after = r.Position
-			seen = append(seen, r)
-			if r.Stream == lastStream {
-				return seen, nil
-			}
-		}
-		if err := s.Wait(ctx, after); err != nil {
-			return seen, err
-		}
-	}
-}
-
-// tally counts what a follower missed, saw twice or in another order than the store's.
-func tally(all []eventstore.Recorded, acked map[place]uint64, seen []eventstore.Recorded) error {
-	doubled, swapped, wrong := 0, 0, 0
-	at := map[place]uint64{}
-	last := map[string]eventstore.Revision{}
-	for i, r := range seen {
-		p := place{r.Stream, r.Revision}
-		if _, twice := at[p]; twice {
-			doubled++
-		}
-		at[p] = r.Position
-		if i > 0 && r.Position <= seen[i-1].Position {
-			swapped++
-		}
-		if before, ok := last[r.Stream]; ok && r.Revision <= before {
-			swapped++
-		}
-		last[r.Stream] = r.Revision
-	}
-	missed := map[place]bool{}
-	for _, r := range all {
-		p := place{r.Stream, r.Revision}
-		missed[p] = at[p] == 0
-	}
-	for p, position := range acked {
-		missed[p] = at[p] == 0
-		if at[p] != 0 && at[p] != position {
-			wrong++
-		}
-	}
-	maps.DeleteFunc(missed, func(_ place, is bool) bool { return !is })
-	if len(missed)+doubled+swapped+wrong > 0 {
-		return fmt.Errorf("of %d events %d missed, %d doubled, %d swapped, %d elsewhere than their writer was told", len(all), len(missed), doubled, swapped, wrong)
-	}
-	return nil
-}
-
-// ordered holds the whole store to what is true of every store.
-func (k *kit) ordered(all []eventstore.Recorded) error {
-	last := map[string]eventstore.Revision{}
-	for i, r := range all {
-		if k.Dense && r.Position != uint64(i+1) {
-			return fmt.Errorf("event %d stands at position %d", i+1, r.Position)
-		}
-		before, ok := last[r.Stream]
-		if !ok {
-			before = eventstore.NoStream
-		}
-		if r.Revision != before+1 {
-			return fmt.Errorf("revision %d of %s comes after %d", r.Revision, r.Stream, before)
-		}
-		last[r.Stream] = r.Revision
-		if i > 0 && r.RecordedAt.Before(all[i-1].RecordedAt) {
-			return fmt.Errorf("position %d was recorded at %v, the one before at %v", r.Position, r.RecordedAt, all[i-1].RecordedAt)
-		}
-		if r.Hash != eventstore.ContentHash(r) {
-			return fmt.Errorf("the hash of position %d is not that of its content", r.Position)
-		}
-	}
-	return nil
+func linear(ctx context.Context, k *kit) error {
+	h, err := Linearize(ctx, k.stores, k.Writers, k.random.Uint64(), After(k.t, Long(k.t)/2))
+	k.t.Logf("%+v", h)
+	return err
 }
 
 // contended lets every writer add one to what it read, all on one stream, deciding again at each conflict. They all read
@@ -292,13 +144,14 @@ func cancelled(ctx context.Context, k *kit) error {
 
 func readsCancelled(ctx context.Context, k *kit) error {
 	s := k.store()
-	if _, err := append1(ctx, s, request("stream", eventstore.NoStream, "x", "y", "z")); err != nil {
+	done, err := append1(ctx, s, request("stream", eventstore.NoStream, "x", "y", "z"))
+	if err != nil {
 		return err
 	}
 	over, cancel := context.WithCancel(ctx)
 	waiting := make(chan error, 8)
 	for i := range cap(waiting) {
-		go func() { waiting <- k.instance(i).Wait(over, 3) }()
+		go func() { waiting <- k.instance(i).Wait(over, done.Position) }()
 	}
 	cancel()
 	var errs []error
@@ -328,7 +181,7 @@ func leftEarly(ctx context.Context, k *kit) error {
 		}
 	}
 	for range 40 { // many times the connections that a store has
-		for _, err := range s.ReadAll(ctx, 0) {
+		for _, err := range s.ReadAll(ctx, 0, eventstore.Filter{}) {
 			if err != nil {
 				return err
 			}
@@ -344,7 +197,7 @@ func leftEarly(ctx context.Context, k *kit) error {
 	// A loop's body may use the store, and loops may stand in each other.
 	var nest func(depth int) error
 	nest = func(depth int) error {
-		for r, err := range s.ReadAll(ctx, 0) {
+		for r, err := range s.ReadAll(ctx, 0, eventstore.Filter{}) {
 			if err != nil {
 				return err
 			}

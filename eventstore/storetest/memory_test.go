@@ -25,6 +25,10 @@ type fault string
 const (
 	sound            fault = ""
 	earlyPositions   fault = "draws positions before the commit, as a sequence does"
+	earlyUnlock      fault = "gives its lock back before the commit can be seen"
+	losesUpdates     fault = "acknowledges what it does not keep, now and then"
+	stale            fault = "reads what was true a moment ago, now and then"
+	looksUpLate      fault = "does not find the newest commands, now and then"
 	forgetful        fault = "does not look a command up"
 	looksTooEarly    fault = "looks a command up before its turn"
 	revisionFirst    fault = "checks the revision before the command"
@@ -46,6 +50,11 @@ const (
 	unlimited        fault = "has no limits"
 	deaf             fault = "does not hear that a caller of a read has given up"
 	losesOnClose     fault = "acknowledges before it writes"
+	trusting         fault = "does not look which event it appends to"
+	coarse           fault = "takes what is like the filter's"
+	impatient        fault = "gives up a filtered read where a window has nothing"
+	oneSnapshot      fault = "keeps one snapshot a stream, whatever its fold"
+	offByOne         fault = "reads backwards from before where it was asked to"
 )
 
 // content outlives an instance.
@@ -56,7 +65,13 @@ type content struct {
 	at       time.Time
 	commands map[uuid.UUID]eventstore.Command
 	keys     map[string]personKey
+	kept     map[snapshotKey]eventstore.Snapshot
 	life     string
+}
+
+type snapshotKey struct {
+	stream  string
+	version int
 }
 
 type personKey struct {
@@ -78,10 +93,10 @@ type memory struct {
 
 func newMemory(f fault, c *content) *memory {
 	if c == nil {
-		c = &content{next: 1, commands: map[uuid.UUID]eventstore.Command{}, keys: map[string]personKey{}, life: uuid.NewString(), at: time.Unix(0, 0).UTC()}
+		c = &content{next: 1, commands: map[uuid.UUID]eventstore.Command{}, keys: map[string]personKey{}, kept: map[snapshotKey]eventstore.Snapshot{}, life: uuid.NewString(), at: time.Unix(0, 0).UTC()}
 	}
 	m := &memory{content: c, fault: f, streams: map[string]*sync.Mutex{}, changed: make(chan struct{}), read: make(chan struct{}, 8)}
-	m.lane = eventstore.NewLane(func(ctx context.Context, group []eventstore.Append) ([]eventstore.Result, error) {
+	m.lane = eventstore.NewLane(1, func(ctx context.Context, group []eventstore.Append) ([]eventstore.Result, error) {
 		results := make([]eventstore.Result, len(group))
 		for i, a := range group {
 			results[i] = m.commit(ctx, a)
@@ -145,7 +160,7 @@ func (m *memory) Append(ctx context.Context, a eventstore.Append) (eventstore.Ap
 		}
 	}
 	switch m.fault {
-	case earlyPositions, torn, unlimited, looksTooEarly:
+	case earlyPositions, earlyUnlock, torn, unlimited, looksTooEarly:
 		// These write when they are called: there is no lane.
 		if err := ctx.Err(); err != nil {
 			return eventstore.Appended{}, err
@@ -200,14 +215,15 @@ func (m *memory) commit(ctx context.Context, a eventstore.Append) eventstore.Res
 		dither()
 		m.content.mu.Lock()
 	}
-	last, position := eventstore.NoStream, uint64(0)
+	last, position, id := eventstore.NoStream, uint64(0), uuid.Nil
 	for _, r := range slices.Backward(m.events) {
 		if r.Stream == a.Stream {
-			last, position = r.Revision, r.Position
+			last, position, id = r.Revision, r.Position, r.ID
 			break
 		}
 	}
-	conflict := a.Expected != eventstore.AnyRevision && a.Expected != last && m.fault != blind
+	another := a.ExpectedID != uuid.Nil && a.ExpectedID != id && m.fault != trusting
+	conflict := another || a.Expected != eventstore.AnyRevision && a.Expected != last && m.fault != blind
 	actual := last
 	if m.fault == vague {
 		actual = 0
@@ -236,6 +252,11 @@ func (m *memory) commit(ctx context.Context, a eventstore.Append) eventstore.Res
 	} else if now.Before(m.at) {
 		now = m.at
 	}
+	if m.fault == losesUpdates && rand.IntN(20) == 0 { //nolint:gosec // a test's dice
+		n := len(a.Events)
+		return eventstore.Result{Appended: eventstore.Appended{LastRevision: last + eventstore.Revision(n), Position: m.next, RecordedAt: now}}
+	}
+	var unseen []eventstore.Recorded
 	for i, e := range a.Events {
 		last++
 		if m.fault == earlyPositions {
@@ -258,7 +279,11 @@ func (m *memory) commit(ctx context.Context, a eventstore.Append) eventstore.Res
 		if m.fault == hashless {
 			r.Hash[0]++
 		}
-		m.insert(r)
+		if m.fault == earlyUnlock {
+			unseen = append(unseen, r)
+		} else {
+			m.insert(r)
+		}
 		if m.fault == torn {
 			m.content.mu.Unlock()
 			dither()
@@ -266,6 +291,14 @@ func (m *memory) commit(ctx context.Context, a eventstore.Append) eventstore.Res
 			if ctx.Err() != nil {
 				return eventstore.Result{Err: ctx.Err()}
 			}
+		}
+	}
+	if m.fault == earlyUnlock {
+		m.content.mu.Unlock()
+		dither()
+		m.content.mu.Lock()
+		for _, r := range unseen {
+			m.insert(r)
 		}
 	}
 	m.at = now
@@ -289,6 +322,11 @@ func (m *memory) insert(r eventstore.Recorded) {
 
 func (m *memory) Command(ctx context.Context, id uuid.UUID) (eventstore.Command, bool, error) {
 	c, ok := m.command(id)
+	if m.fault == looksUpLate && rand.IntN(2) == 0 { //nolint:gosec // a test's dice
+		m.content.mu.Lock()
+		ok = ok && c.Position+20 < m.next
+		m.content.mu.Unlock()
+	}
 	return c, ok, errors.Join(ctx.Err(), m.closed())
 }
 
@@ -297,8 +335,69 @@ func (m *memory) ReadStream(ctx context.Context, stream string, from eventstore.
 	return m.yield(ctx, func(r eventstore.Recorded) bool { return r.Stream == stream && r.Revision >= from })
 }
 
-func (m *memory) ReadAll(ctx context.Context, after uint64) iter.Seq2[eventstore.Recorded, error] {
-	return m.yield(ctx, func(r eventstore.Recorded) bool { return r.Position > after })
+func (m *memory) ReadStreamBack(ctx context.Context, stream string, from eventstore.Revision) iter.Seq2[eventstore.Recorded, error] {
+	if m.fault == offByOne {
+		from--
+	}
+	return func(yield func(eventstore.Recorded, error) bool) {
+		var found []eventstore.Recorded
+		for r, err := range m.ReadStream(ctx, stream, 0) {
+			if err != nil {
+				yield(r, err)
+				return
+			}
+			if r.Revision <= from {
+				found = append(found, r)
+			}
+		}
+		for _, r := range slices.Backward(found) {
+			if !yield(r, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (m *memory) ReadAll(ctx context.Context, after uint64, f eventstore.Filter) iter.Seq2[eventstore.Recorded, error] {
+	passed := 0
+	return m.yield(ctx, func(r eventstore.Recorded) bool {
+		match := f.Matches(r)
+		switch {
+		case m.fault == coarse:
+			match = strings.HasPrefix(strings.ToLower(r.Stream), f.StreamPrefix) && f.Matches(eventstore.Recorded{Stream: f.StreamPrefix, Type: r.Type, Key: r.Key, Revision: r.Revision})
+		case m.fault == impatient && match:
+			match = passed < 10_000
+			passed = 0
+		case m.fault == impatient:
+			passed++
+		}
+		return r.Position > after && match
+	})
+}
+
+func (m *memory) Snapshot(ctx context.Context, stream string, version int) (eventstore.Snapshot, bool, error) {
+	m.content.mu.Lock()
+	defer m.content.mu.Unlock()
+	s, ok := m.kept[m.snapshotKey(stream, version)]
+	s.FoldVersion = version
+	return s, ok, errors.Join(ctx.Err(), m.closed())
+}
+
+func (m *memory) snapshotKey(stream string, version int) snapshotKey {
+	if m.fault == oneSnapshot {
+		version = 0
+	}
+	return snapshotKey{stream, version}
+}
+
+func (m *memory) SaveSnapshot(ctx context.Context, s eventstore.Snapshot) error {
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	m.content.mu.Lock()
+	defer m.content.mu.Unlock()
+	m.kept[m.snapshotKey(s.Stream, s.FoldVersion)] = s
+	return errors.Join(ctx.Err(), m.closed())
 }
 
 func (m *memory) yield(ctx context.Context, want func(eventstore.Recorded) bool) iter.Seq2[eventstore.Recorded, error] {
@@ -320,6 +419,9 @@ func (m *memory) yield(ctx context.Context, want func(eventstore.Recorded) bool)
 		m.content.mu.Lock()
 		events := slices.Clone(m.events)
 		m.content.mu.Unlock()
+		if m.fault == stale && rand.IntN(4) == 0 { //nolint:gosec // a test's dice
+			events = events[:max(0, len(events)-3)]
+		}
 		for i, r := range events {
 			if m.fault == dropsForFollower && i == len(events)-1 {
 				dither()

@@ -20,6 +20,11 @@ import (
 type Features struct {
 	// Dense: positions are 1, 2, 3… without a hole.
 	Dense bool
+	// TimeByStream: recorded_at ascends within each stream alone. A store whose server numbers the events after their time
+	// was written into them cannot promise more: two appends at once may stand in the other order.
+	TimeByStream bool
+	// ChecksExpectedID: an append verifies Append.ExpectedID.
+	ChecksExpectedID bool
 	// Another opens a second instance beside s on the same data, as another process would. Nil when the store has one
 	// owner only.
 	Another func(t testing.TB, s eventstore.Store) eventstore.Store
@@ -38,7 +43,7 @@ type check struct {
 }
 
 func checks() []check {
-	return slices.Concat(contractChecks(), duplicateChecks(), concurrentChecks(), otherChecks())
+	return slices.Concat(contractChecks(), readChecks(), duplicateChecks(), concurrentChecks(), otherChecks())
 }
 
 // Run holds the store that open makes, a new and empty one each time, to every promise.
@@ -132,6 +137,34 @@ func recorded(a eventstore.Append, done eventstore.Appended) []eventstore.Record
 	return out
 }
 
+// recorded is the same for any store. Where positions have holes the answer tells the last one's alone: the others' are
+// read, and have to ascend to it.
+func (k *kit) recorded(ctx context.Context, a eventstore.Append, done eventstore.Appended) ([]eventstore.Recorded, error) {
+	out := recorded(a, done)
+	if k.Dense || len(out) < 2 {
+		return out, nil
+	}
+	for i := range out[:len(out)-1] {
+		out[i].Position = 0
+	}
+	n, before := 0, uint64(0)
+	for r, err := range k.store().ReadStream(ctx, a.Stream, out[0].Revision) {
+		if err != nil {
+			return nil, fmt.Errorf("read %.40q: %w", a.Stream, err)
+		}
+		if r.Position <= before || r.Position > done.Position {
+			return nil, fmt.Errorf("event %d of an append that ended at position %d stands at %d, after %d", n, done.Position, r.Position, before)
+		}
+		before = r.Position
+		if n == len(out)-1 {
+			break
+		}
+		out[n].Position = r.Position
+		n++
+	}
+	return out, nil
+}
+
 // append1 appends and complains about any error.
 func append1(ctx context.Context, s eventstore.Store, a eventstore.Append) (eventstore.Appended, error) {
 	done, err := s.Append(ctx, a)
@@ -154,7 +187,7 @@ func readStream(ctx context.Context, s eventstore.Store, stream string, from eve
 
 func readAll(ctx context.Context, s eventstore.Store, after uint64) ([]eventstore.Recorded, error) {
 	var out []eventstore.Recorded
-	for r, err := range s.ReadAll(ctx, after) {
+	for r, err := range s.ReadAll(ctx, after, eventstore.Filter{}) {
 		if err != nil {
 			return out, fmt.Errorf("read all: %w", err)
 		}

@@ -151,3 +151,34 @@ func FuzzHeaders(f *testing.F) {
 		}
 	})
 }
+
+func TestAMarkerComesBackAsItWas(t *testing.T) {
+	t.Parallel()
+	at := wire.Place{Position: 9, Stream: "groomer-a", Revision: 4, ID: uuid.MustParse("0b6a1f6e-64c3-5b7e-9a55-7c2e8d5b9f10")}
+	prev := wire.Place{Position: 7, Stream: "groomer-b", Revision: 0, ID: uuid.MustParse("c56a4180-65aa-42ec-a945-5fd21dec0538")}
+	for name, m := range map[string]wire.Marker{
+		"of an empty store":            {Incarnation: "one"},
+		"of a partition without event": {Incarnation: "one", At: at},
+		"of a partition with events":   {Incarnation: "one", At: at, Prev: prev},
+	} {
+		headers := map[string]string{}
+		for _, h := range m.Headers() {
+			headers[h.Key] = h.Value
+		}
+		get := func(name string) string { return headers[name] }
+		if !wire.IsMarker(get) {
+			t.Errorf("%s: not a marker: %v", name, headers)
+		}
+		got, err := wire.ParseMarker(get)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if diff := cmp.Diff(m, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+		delete(headers, "pos")
+		if _, err := wire.ParseMarker(get); err == nil {
+			t.Errorf("%s: read without pos", name)
+		}
+	}
+}

@@ -8,7 +8,7 @@ func Table() Rules {
 	return Rules{
 		Layers:      layers(),
 		Libraries:   append(append(owned(), transport()...), general()...),
-		TestSupport: []string{"internal/harness", "internal/archtest", "eventstore/storetest"},
+		TestSupport: []string{"internal/harness", "internal/archtest", "eventstore/storetest", "eventstore/esdb/esdbtest"},
 	}
 }
 
@@ -31,8 +31,8 @@ func layers() []Layer {
 			Why: "a fold gets events and writes rows; it issues no commands, and reads the store through an interface that main fills",
 		},
 		{
-			Folder: "reactors", May: []string{"domain", "commands", "eventstore/wire", "projections/engine", "internal"},
-			Why: "a reactor turns an event into a command; it decides by neither read models nor the store",
+			Folder: "reactors", May: []string{"domain", "commands", "eventstore/wire", "projections/engine", "projections/reads", "internal"},
+			Why: "a reactor turns an event into a command; it decides by neither read models nor the store (what is due is a table of its own, in the reads database)",
 		},
 		{
 			Folder: "readapi", May: []string{"projections", "internal"},
@@ -62,6 +62,7 @@ func owned() []Library {
 	return []Library{
 		{Path: "github.com/jackc/pgx/v5", In: []string{"eventstore/postgres"}, Why: "PostgreSQL is one of three stores: its driver stays behind eventstore/postgres"},
 		{Path: "github.com/EventStore/EventStore-Client-Go", In: []string{"eventstore/esdb"}, Why: "the client hangs on a dead server and forgets how to come back; only eventstore/esdb guards it"},
+		{Path: "google.golang.org/grpc", In: []string{"eventstore/esdb"}, Why: "it is how EventStoreDB is spoken to; nothing else of ours is called that way"},
 		{
 			Path: "modernc.org/sqlite", In: []string{"eventstore/sqlite", "projections"}, Most: 2,
 			Why: "the embedded databases have one home each, the event store's in eventstore/sqlite and the read models' in one package of projections: their locking settings must not differ by caller",
@@ -81,6 +82,7 @@ func owned() []Library {
 		{Path: "github.com/ThreeDotsLabs/watermill", In: []string{"projections/engine", "reactors"}, Why: "the Router keeps order only with one message in flight a partition, which the engine's subscriber guarantees"},
 		{Path: "github.com/ThreeDotsLabs/watermill-kafka", In: []string{"reactors"}, Why: "it does not notice a hole in the log: good for what leaves the system, not for state"},
 		{Path: "github.com/IBM/sarama", In: []string{"reactors"}, Why: "it is watermill-kafka's client and comes no further; ours is franz-go"},
+		{Path: "github.com/go-json-experiment/json", In: []string{"eventstore"}, Why: "the codec alone decodes so much that encoding/json's speed matters"},
 		{Path: "github.com/parquet-go/parquet-go", In: []string{"audit"}, Why: "a file format for exports"},
 	}
 }

@@ -5,6 +5,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/url"
@@ -16,7 +17,7 @@ import (
 
 // Servers are the addresses of what a role talks to.
 type Servers struct {
-	Events     string `help:"Event store: postgres://USER@HOST/DB or sqlite:FILE." placeholder:"URL"`
+	Events     string `help:"Event store: postgres://USER@HOST/DB, esdb://HOST:PORT or sqlite:FILE." placeholder:"URL"`
 	EventsFile string `help:"File that holds --events, for a URL with a password." type:"path" placeholder:"FILE"`
 	Kafka      string `help:"Kafka brokers, host:port, comma-separated." placeholder:"HOST:PORT,…"`
 	Reads      string `help:"Reads database: mysql://USER:PASSWORD@HOST:PORT/DB or sqlite:FILE." placeholder:"URL"`
@@ -49,6 +50,24 @@ type HTTP struct {
 	RateLimit     float64       `help:"Requests a second and subject; 0 is no limit." default:"50"`
 	CORSOrigins   []string      `name:"cors-origins" help:"Origins that browsers may call from." placeholder:"ORIGIN"`
 	HoldTTL       time.Duration `help:"How long a hold keeps its slot." default:"5m"`
+}
+
+// Notify is where notifications leave the system.
+type Notify struct {
+	NotifyWebhook    string `help:"https URL that the reactor role posts notifications to; none: they stay in the inboxes." placeholder:"URL"`
+	NotifySecretFile string `help:"File with the secret, at least 16 bytes, that signs them." type:"path" placeholder:"FILE"`
+}
+
+// Secret reads what signs notifications.
+func (n *Notify) Secret() ([]byte, error) {
+	if n.NotifySecretFile == "" {
+		return nil, errors.New("--notify-secret-file is missing: the endpoint of --notify-webhook tells by it that a notification is ours")
+	}
+	b, err := os.ReadFile(n.NotifySecretFile)
+	if err != nil {
+		return nil, fmt.Errorf("--notify-secret-file: %w", err)
+	}
+	return bytes.TrimSpace(b), nil
 }
 
 // Observability is what is told about a running process.
@@ -88,7 +107,7 @@ func (s *Servers) Brokers() []string { return strings.Split(s.Kafka, ",") }
 func (s *Servers) Need(events, kafka, reads, redis bool) error {
 	var errs []error
 	if events {
-		errs = append(errs, check("--events", s.Events, "postgres", "postgresql", "sqlite"))
+		errs = append(errs, check("--events", s.Events, "postgres", "postgresql", "sqlite", "esdb", "esdb+discover"))
 	}
 	if reads {
 		errs = append(errs, check("--reads", s.Reads, "mysql", "sqlite"))
@@ -126,6 +145,9 @@ func check(flag, value string, schemes ...string) error {
 			return fmt.Errorf("%s is %s: and names nothing", flag, scheme)
 		}
 		if scheme != "sqlite" {
+			if strings.HasPrefix(scheme, "esdb") { // it may name several hosts, which a URL cannot
+				value = strings.ReplaceAll(value, ",", "/")
+			}
 			u, err := url.Parse(value)
 			if err != nil || u.Host == "" {
 				return fmt.Errorf("%s is not a valid %s URL", flag, scheme)

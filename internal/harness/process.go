@@ -44,7 +44,7 @@ func Binary(t testing.TB) string {
 	return built
 }
 
-// Process is a running salon.
+// Process is a running salon, or another program that a test started.
 type Process struct {
 	Args   []string
 	cmd    *exec.Cmd
@@ -57,11 +57,23 @@ type Process struct {
 // the test if it still runs; what it printed is shown when the test failed.
 func Start(t testing.TB, env []string, args ...string) *Process {
 	t.Helper()
-	p := &Process{Args: args, cmd: exec.Command(Binary(t), args...), output: &buffer{}, done: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), env...)
-	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
+	c := exec.Command(Binary(t), args...)
+	c.Env = append(os.Environ(), env...)
+	return StartCommand(t, c)
+}
+
+// StartCommand is Start of a command that the test has made, and whose output it may take itself.
+func StartCommand(t testing.TB, c *exec.Cmd) *Process {
+	t.Helper()
+	p := &Process{Args: c.Args[1:], cmd: c, output: &buffer{}, done: make(chan struct{})}
+	if p.cmd.Stdout == nil {
+		p.cmd.Stdout = p.output
+	}
+	if p.cmd.Stderr == nil {
+		p.cmd.Stderr = p.output
+	}
 	if err := p.cmd.Start(); err != nil {
-		t.Fatalf("start salon %v: %v", args, err)
+		t.Fatalf("start %s %v: %v", c.Path, p.Args, err)
 	}
 	go func() {
 		p.err = p.cmd.Wait()
@@ -70,7 +82,7 @@ func Start(t testing.TB, env []string, args ...string) *Process {
 	t.Cleanup(func() {
 		p.Kill()
 		if t.Failed() {
-			t.Logf("output of salon %v:\n%s", args, p.output.tail(8000))
+			t.Logf("output of %v:\n%s", p.Args, p.output.tail(8000))
 		}
 	})
 	return p

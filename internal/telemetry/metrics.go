@@ -17,6 +17,13 @@ type Metrics struct {
 	lag         *prometheus.GaugeVec
 	lagAge      *prometheus.GaugeVec
 	up          *prometheus.GaugeVec
+	still       *prometheus.GaugeVec
+	filled      *prometheus.GaugeVec
+	refills     *prometheus.GaugeVec
+	stages      *prometheus.HistogramVec
+	timersDue   prometheus.Gauge
+	timersLate  prometheus.Gauge
+	notified    *prometheus.CounterVec
 	registry    *prometheus.Registry
 }
 
@@ -37,7 +44,7 @@ func newMetrics(reg *prometheus.Registry, version string) *Metrics {
 			Name: "salon_relay_lag_events", Help: "Positions between the store's head and the relay. On EventStoreDB positions are not counts.",
 		}),
 		relayLagAge: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "salon_relay_lag_seconds", Help: "How long the relay has been behind the store's head.",
+			Name: "salon_relay_lag_seconds", Help: "Age of the oldest event that is not in Kafka yet.",
 		}),
 		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "salon_projection_lag_events", Help: "Records between the log's end and the stored offset.",
@@ -48,13 +55,35 @@ func newMetrics(reg *prometheus.Registry, version string) *Metrics {
 		up: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "salon_projection_partition_stopped", Help: "1 while a partition is stopped by an error.",
 		}, []string{"projection", "topic", "partition"}),
+		filled: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "salon_projection_filled_events", Help: "Events that the log lacked and the event store had, since this process has the partition.",
+		}, []string{"projection", "topic", "partition"}),
+		refills: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "salon_projection_refills", Help: "Times that a Redis view had lost something and was filled again from its table, since this process has the partition.",
+		}, []string{"projection", "topic", "partition"}),
+		stages: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "salon_projection_stage_seconds", Buckets: latency,
+			Help: "How long the first event of each batch took: relay, from the store to the log; kafka, from there to the projector; engine, until its batch began; target, the batch with its transaction.",
+		}, []string{"projection", "stage"}),
+		timersDue: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "salon_timers_due", Help: "Timers whose time has come and whose effect has not come back yet.",
+		}),
+		timersLate: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "salon_timers_late_seconds", Help: "How long the oldest of them has been due.",
+		}),
+		notified: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "salon_notifications_total", Help: "Notifications that this process sent, parked, or found too old to send.",
+		}, []string{"outcome"}),
+		still: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "salon_projection_still_seconds", Help: "How long a projection's partition has been behind without moving: its health.",
+		}, []string{"projection", "topic", "partition"}),
 		registry: reg,
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "salon_build_info", Help: "The version that runs.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	info.Set(1)
-	reg.MustRegister(m.requests, m.appendTime, m.appendGroup, m.relayLag, m.relayLagAge, m.lag, m.lagAge, m.up, info)
+	reg.MustRegister(m.requests, m.appendTime, m.appendGroup, m.relayLag, m.relayLagAge, m.lag, m.lagAge, m.up, m.still, m.filled, m.refills, m.stages, m.notified, m.timersDue, m.timersLate, info)
 	return m
 }
 
@@ -75,8 +104,15 @@ func (m *Metrics) Relay(events uint64, behind time.Duration) {
 	m.relayLagAge.Set(behind.Seconds())
 }
 
-// Projection notes how far one partition of a projection is behind, and whether an error stopped it.
-func (m *Metrics) Projection(projection, topic string, partition int32, events int64, behind time.Duration, stopped bool) {
+// Timers notes how many timers are due, and how long the oldest has been.
+func (m *Metrics) Timers(due int, late time.Duration) {
+	m.timersDue.Set(float64(due))
+	m.timersLate.Set(late.Seconds())
+}
+
+// Projection notes how far one partition of a projection is behind, whether an error stopped it, and how many events it
+// had to take from the store.
+func (m *Metrics) Projection(projection, topic string, partition int32, events int64, behind time.Duration, stopped bool, filled int64) {
 	labels := []string{projection, topic, strconv.Itoa(int(partition))}
 	m.lag.WithLabelValues(labels...).Set(float64(events))
 	m.lagAge.WithLabelValues(labels...).Set(behind.Seconds())
@@ -85,6 +121,25 @@ func (m *Metrics) Projection(projection, topic string, partition int32, events i
 		s = 1
 	}
 	m.up.WithLabelValues(labels...).Set(s)
+	m.filled.WithLabelValues(labels...).Set(float64(filled))
+}
+
+// Refills notes how often one partition of a view was filled again.
+func (m *Metrics) Refills(projection, topic string, partition int32, n int) {
+	m.refills.WithLabelValues(projection, topic, strconv.Itoa(int(partition))).Set(float64(n))
+}
+
+// Stage notes how long one stage of the way to a projection's rows took of one event.
+func (m *Metrics) Stage(projection, stage string, took time.Duration) {
+	m.stages.WithLabelValues(projection, stage).Observe(took.Seconds())
+}
+
+// Notification notes what became of a notification that was to leave the system.
+func (m *Metrics) Notification(outcome string) { m.notified.WithLabelValues(outcome).Inc() }
+
+// Still notes how long one partition of a projection has been behind without moving.
+func (m *Metrics) Still(projection, topic string, partition int32, still time.Duration) {
+	m.still.WithLabelValues(projection, topic, strconv.Itoa(int(partition))).Set(still.Seconds())
 }
 
 // Pool exposes a connection pool: open, in use, and how often somebody had to wait.

@@ -22,7 +22,9 @@ func TestTheNumbersAreThereUnderTheirNames(t *testing.T) {
 	m.Request("GET", "/v1/groomers/:groomer_id", 200, 3*time.Millisecond)
 	m.Commit(7, time.Millisecond)
 	m.Relay(5, 2*time.Second)
-	m.Projection("reservations_v1", "salon.booking.v1", 3, 11, time.Second, true)
+	m.Stage("reservations_v1", "target", time.Millisecond)
+	m.Projection("reservations_v1", "salon.booking.v1", 3, 11, time.Second, true, 5)
+	m.Refills("slots_v1", "salon.booking.v1", 3, 2)
 	m.Pool("reads", func() (int, int, int64) { return 4, 2, 9 })
 	rec := httptest.NewRecorder()
 	promhttp.HandlerFor(tel.Registry, promhttp.HandlerOpts{}).ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
@@ -35,6 +37,9 @@ func TestTheNumbersAreThereUnderTheirNames(t *testing.T) {
 		`salon_projection_lag_events{partition="3",projection="reservations_v1",topic="salon.booking.v1"} 11`,
 		`salon_projection_lag_seconds{partition="3",projection="reservations_v1",topic="salon.booking.v1"} 1`,
 		`salon_projection_partition_stopped{partition="3",projection="reservations_v1",topic="salon.booking.v1"} 1`,
+		`salon_projection_filled_events{partition="3",projection="reservations_v1",topic="salon.booking.v1"} 5`,
+		`salon_projection_refills{partition="3",projection="slots_v1",topic="salon.booking.v1"} 2`,
+		`salon_projection_stage_seconds_count{projection="reservations_v1",stage="target"} 1`,
 		`salon_pool_open{pool="reads"} 4`,
 		`salon_pool_waits{pool="reads"} 9`,
 		`salon_build_info{version="v1.2.3"} 1`,

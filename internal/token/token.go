@@ -8,7 +8,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
-	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/dangdangsalon/salon/internal/problem"
@@ -29,7 +29,7 @@ type Entry struct {
 
 // Token is what a read waits for. The zero value waits for nothing.
 type Token struct {
-	Incarnation string  `json:"i"` // of the store: another one means that it was restored since
+	Incarnation string  `json:"i"` // of the store: another one began when a standby was promoted or a backup restored
 	Entries     []Entry `json:"e"`
 }
 
@@ -45,14 +45,14 @@ func (t Token) String() string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// Parse reads a Consistency-Token header: several tokens, separated by commas, are merged by the highest position.
-// The error is a *problem.Problem: 400 request.invalid for what is not a token or asks for more than MaxEntries,
-// 412 store.restored for tokens of two lives of the store, one of which is over. "" is the zero token.
-func Parse(header string) (Token, error) {
-	var merged Token
+// Parse reads a Consistency-Token header: several tokens, separated by commas, are merged by the highest position, into
+// one for each life of the store. The error is a *problem.Problem: 400 request.invalid for what is not a token or asks for
+// more than MaxEntries. "" is no token.
+func Parse(header string) ([]Token, error) {
 	if len(header) > maxHeader {
-		return Token{}, malformed()
+		return nil, malformed()
 	}
+	var merged []Token
 	for part := range strings.SplitSeq(header, ",") {
 		part = strings.TrimSpace(part)
 		if part == "" {
@@ -60,19 +60,22 @@ func Parse(header string) (Token, error) {
 		}
 		t, err := parseOne(part)
 		if err != nil {
-			return Token{}, err
+			return nil, err
 		}
-		if merged.Incarnation != "" && merged.Incarnation != t.Incarnation {
-			return Token{}, problem.New(http.StatusPreconditionFailed, "store.restored",
-				"these tokens are from before and after the store was restored; start again without them")
+		i := slices.IndexFunc(merged, func(m Token) bool { return m.Incarnation == t.Incarnation })
+		if i < 0 {
+			i, merged = len(merged), append(merged, Token{Incarnation: t.Incarnation})
 		}
-		merged.Incarnation = t.Incarnation
 		for _, e := range t.Entries {
-			merged.add(e)
+			merged[i].add(e)
 		}
 	}
-	if len(merged.Entries) > MaxEntries {
-		return Token{}, problem.Invalid("header.Consistency-Token", "asks for more than eight keys")
+	entries := 0
+	for _, t := range merged {
+		entries += len(t.Entries)
+	}
+	if entries > MaxEntries {
+		return nil, problem.Invalid("header.Consistency-Token", "asks for more than eight keys")
 	}
 	return merged, nil
 }

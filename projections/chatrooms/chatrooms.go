@@ -119,6 +119,7 @@ func Projection() engine.Projection {
 func View() engine.Projection {
 	p := Projection()
 	p.Name, p.Target, p.Behind, p.Fold = "rooms", engine.Redis, p.Name, folder{keep: Kept}.fold
+	p.Latest = map[*engine.Def]int{Messages.Def(): Kept}
 	return p
 }
 

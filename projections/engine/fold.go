@@ -99,7 +99,7 @@ func applyEvents(ctx context.Context, t target, p Projection, topic string, part
 			}
 			b.after.LastPos, b.after.LastRecordedAt = e.Position, e.At
 			b.after.NextOffset++
-			if p.Uses(e.Event.EventType()) {
+			if p.Uses(e.Event.EventType()) && !b.waits(e.Key) {
 				b.events = append(b.events, e)
 			}
 		}

@@ -42,7 +42,7 @@ func (spoiled) EventType() string { return "test.spoiled.v1" }
 
 const strange = "test.strange.v1"
 
-func catalog() []domain.Event { return []domain.Event{added{}, ignored{}, spoiled{}} }
+func catalog() []domain.Event { return []domain.Event{added{}, ignored{}, spoiled{}, tricky{}} }
 
 // counter is the oracle's row: adding twice, leaving out or swapping changes Count, Sum or Order.
 type counter struct {
@@ -128,10 +128,20 @@ func (l *log) snapshot() []eventstore.Recorded {
 	return l.events[:len(l.events):len(l.events)]
 }
 
-func (l *log) ReadAll(_ context.Context, after uint64) iter.Seq2[eventstore.Recorded, error] {
+func (l *log) ReadStream(_ context.Context, stream string, from eventstore.Revision) iter.Seq2[eventstore.Recorded, error] {
 	return func(yield func(eventstore.Recorded, error) bool) {
 		for _, e := range l.snapshot() {
-			if e.Position > after && !yield(e, nil) {
+			if e.Stream == stream && e.Revision >= from && !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (l *log) ReadAll(_ context.Context, after uint64, f eventstore.Filter) iter.Seq2[eventstore.Recorded, error] {
+	return func(yield func(eventstore.Recorded, error) bool) {
+		for _, e := range l.snapshot() {
+			if e.Position > after && f.Matches(e) && !yield(e, nil) {
 				return
 			}
 		}
@@ -300,7 +310,7 @@ func (w *world) relay() *relay.Relay {
 
 func (w *world) runner(p Projection, seen *progress) *Runner {
 	return &Runner{
-		Projection: p, Brokers: w.brokers, DB: w.db, Codec: eventstore.NewCodec(catalog()), TopicPrefix: w.prefix,
+		Projection: p, Brokers: w.brokers, DB: w.db, Codec: eventstore.NewCodec(catalog()), Store: w.log, TopicPrefix: w.prefix,
 		Alone: true, Applied: seen.applied, Log: testLog(w.t),
 	}
 }

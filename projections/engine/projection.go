@@ -5,11 +5,17 @@
 // ordering key come in the store's order, each once; the rows named by Keys are there; nothing that an unfinished
 // batch put is ever seen. What it promises the database: the first statement of every transaction is the fence, so a
 // stale owner changes nothing (G5).
+//
+// An event that fails by itself parks its key and nothing else (see [Parked], G6): what comes before it is applied, what
+// comes after it waits in the store, in order, until somebody asks for a retry. What fails for many keys, or what no key
+// is to blame for, stops the partition instead, and its status says why.
 package engine
 
 import (
 	"errors"
 	"strconv"
+
+	"github.com/google/uuid"
 
 	"github.com/dangdangsalon/salon/domain"
 	"github.com/dangdangsalon/salon/eventstore"
@@ -18,6 +24,7 @@ import (
 // Event is what a fold sees of a stored event.
 type Event struct {
 	domain.Fact                     // the decoded event, its revision, time and actor
+	ID          uuid.UUID           // what a reactor names as the cause
 	Position    uint64              // in the store
 	Stream      string              //
 	Key         string              // ordering key
@@ -41,14 +48,30 @@ const (
 type Projection struct {
 	Name    string // "reservations"; with Version the identity of offsets and tables
 	Version int    // a change of the fold or of the tables is a new version
+	// Earlier are the versions before this one that still run: the one that serves while this one is built and proved, and
+	// to which a rollback goes. Each is a projection of its own, with tables and offsets of its own.
+	Earlier []Projection
 	Topics  []string
+	// Differs are the columns in which this version is meant to differ from those before it: a verification passes over them
+	// and shows why. A column that came with a version need not be listed.
+	Differs []Differs
 	Target  Target
-	Behind  string // of a Redis projection: the SQL projection it can be refilled from
-	Types   []domain.Event
-	Tables  []AnyTable
+	Behind  string // of a Redis projection: the SQL projection it can be refilled from, with the same tables
+	// Latest is how many rows of each ordering key a Redis projection keeps of a table, where those behind are all kept:
+	// the ones with the highest primary keys. Its Fold deletes the others.
+	Latest map[*Def]int
+	Types  []domain.Event
+	Tables []AnyTable
 	// Keys names every row that Fold may Get for this event; it depends on the event alone.
 	Keys func(e Event) []Ref
 	Fold func(u *Unit, e Event) error
+}
+
+// Differs is a column whose meaning a version changed.
+type Differs struct {
+	Table  *Def
+	Column string
+	Why    string // for those who verify: "a moved visit keeps its price"
 }
 
 // ID is the projection's name with its version, "reservations_v1": what offsets are stored under.

@@ -25,6 +25,7 @@ func QueryAll(ctx context.Context, q reads.Queryer, d *Def, version int) (rows [
 }
 
 func (d *Def) query(ctx context.Context, q reads.Queryer, version int, tail string, args []any, each func(row any)) error {
+	d = d.at(version)
 	rows, err := q.QueryContext(ctx, "SELECT "+d.ColumnList("")+" FROM "+d.Name(version)+" "+tail, args...)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", d.Name(version), err)
@@ -50,7 +51,7 @@ type Progress struct {
 	Claim          string // random: an epoch may come back after a fail-over that lost it
 	Seq            int64  // commits so far
 	NextOffset     int64  // of the Kafka partition
-	LastPos        uint64 // position of the last event applied, 0 before the first
+	LastPos        uint64 // every event of the partition up to this position is applied; 0 before the first
 	LastRecordedAt time.Time
 	Incarnation    string // of the store that LastPos belongs to
 }
@@ -79,16 +80,6 @@ func Offset(ctx context.Context, q reads.Queryer, projectionID, topic string, pa
 		return Progress{}, false, fmt.Errorf("read the offset of %s, %s/%d: %w", projectionID, topic, part, err)
 	}
 	return o, true, nil
-}
-
-// Partitions reads how many partitions a topic has, as the projector last saw it; 0 when it has not seen it yet.
-func Partitions(ctx context.Context, q reads.Queryer, topic string) (int, error) {
-	var n int
-	err := q.QueryRowContext(ctx, "SELECT partitions FROM projection_topics WHERE topic = ?", topic).Scan(&n)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return 0, fmt.Errorf("read the partitions of %s: %w", topic, err)
-	}
-	return n, nil
 }
 
 // ActiveVersion reads which version of a projection answers reads; found is false before its tables were made.

@@ -3,9 +3,9 @@ package engine
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"slices"
 	"sync"
@@ -34,7 +34,9 @@ type Runner struct {
 	// Redis holds rows and offsets of a Redis projection.
 	Redis redis.UniversalClient
 	Codec *eventstore.Codec
-	// Shared, when set, is given to all runners of a process, which then decode each event once.
+	// Store has what the log lacks: a hole is filled from it, and what a parked key waits for is read from it.
+	Store Source
+	// Shared, when set, is given to all runners of a process, which then decode each event once and commit together.
 	Shared *Shared
 	// Log defaults to nowhere.
 	Log *slog.Logger
@@ -57,6 +59,12 @@ type Runner struct {
 	// FencedWait is how long a fenced worker waits before it claims the partition again. Defaults to the session's
 	// time-out, after which the group has told us whether the partition is still ours.
 	FencedWait time.Duration
+	// ParkPerMinute is how many keys of one partition may be parked within a minute. One more stops the partition: one
+	// cause over many keys is a fault of the release or of the database, not of the keys. Defaults to 10.
+	ParkPerMinute int
+	// ParkAtMost is how many keys of one partition may wait; one more stops it. Defaults to 100. More keeps a partition
+	// going while fewer and fewer of its rows are up to date.
+	ParkAtMost int
 	// KafkaOptions are added to the client's (TLS, SASL).
 	KafkaOptions []kgo.Opt
 	// Tracer shows batches in the traces of the requests that caused their events. Defaults to none.
@@ -68,15 +76,22 @@ type Runner struct {
 	subscribers []*subscriber
 }
 
+// Source is what the engine needs of an event store; the contract is that of eventstore.Store.
+type Source interface {
+	ReadAll(ctx context.Context, after uint64, f eventstore.Filter) iter.Seq2[eventstore.Recorded, error]
+}
+
 // Applied is one committed batch.
 type Applied struct {
 	Projection string // Projection.ID
 	Topic      string
 	Part       int32
-	Position   uint64 // of the last event
+	Position   uint64 // through which the partition is complete
 	Records    int
+	Filled     int // events that the log lacked and the store had
 	Took       time.Duration
 	Recorded   time.Time // when the last event was recorded
+	Way        Way       // of the first event
 }
 
 // PartitionStatus is how one partition that this process has is doing.
@@ -88,8 +103,11 @@ type PartitionStatus struct {
 	LogEnd  int64     // offset after the partition's last record, as last heard
 	Claimed bool      // the target knows us as its owner
 	Moved   time.Time // when a batch was last committed
+	Filled  int64     // events that the log lacked and the store had, since this process has the partition
+	Refills int       // of a view that had lost something, since this process has the partition
 	Error   string    // why it stands still; "" while it is well
 	Since   time.Time // when Error began
+	Parked  int       // keys that wait
 }
 
 // Lag is how many records are not applied yet.
@@ -135,42 +153,89 @@ func (r *Runner) Run(ctx context.Context) error {
 	if r.Log == nil {
 		r.Log = slog.New(slog.DiscardHandler)
 	}
-	if r.DB == nil || r.Codec == nil || len(r.Brokers) == 0 || r.Projection.Target == Redis && r.Redis == nil {
-		return fmt.Errorf("projection %s: brokers, reads database, codec or Redis missing", r.Projection.ID())
-	}
-	partitions, err := r.prepare(ctx)
-	if err != nil {
-		return err
-	}
-	if ctx.Err() != nil {
-		return nil
+	if r.DB == nil || r.Codec == nil || r.Store == nil || len(r.Brokers) == 0 || r.Projection.Target == Redis && r.Redis == nil {
+		return fmt.Errorf("projection %s: brokers, reads database, event store, codec or Redis missing", r.Projection.ID())
 	}
 	var t target
 	if r.Projection.Target == Redis {
-		t = newRedisTarget(r.Redis, r.Projection, cmp.Or(r.CacheRows, 10_000))
+		redisT := newRedisTarget(r.Redis, r.Projection, cmp.Or(r.CacheRows, 10_000))
+		if r.Projection.Behind != "" {
+			redisT.db = r.DB
+		}
+		t = redisT
 	} else {
 		sqlT := newSQLTarget(r.DB, r.Projection, cmp.Or(r.CacheRows, 10_000))
 		defer sqlT.close()
+		if r.Shared != nil && sqlT.group != nil {
+			sqlT.group = r.Shared.groupOf(r.DB)
+		}
 		t = sqlT
+	}
+	for ctx.Err() == nil {
+		topics, err := r.prepare(ctx)
+		if err != nil {
+			return err
+		}
+		if err := r.project(ctx, t, topics); err != nil {
+			return fmt.Errorf("projection %s: %w", r.Projection.ID(), err)
+		}
+	}
+	return nil
+}
+
+// project runs the projection until ctx ends, or until a topic was made again: a client goes on asking for the topic
+// that it knew, by its ID, so there must be another.
+func (r *Runner) project(ctx context.Context, t target, topics []kadm.TopicDetail) error {
+	if ctx.Err() != nil {
+		return nil
 	}
 	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: 30 * time.Second}, watermill.NopLogger{})
 	if err != nil {
-		return fmt.Errorf("projection %s: %w", r.Projection.ID(), err)
+		return err
 	}
+	ctx, again := context.WithCancel(ctx)
+	defer again()
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	defer again()
+	watch.Go(func() { r.watch(ctx, again) })
 	d := newDecoder(r.Codec, r.Projection, r.Shared)
 	var subscribers []*subscriber
-	for _, topic := range r.Projection.Topics {
-		s := newSubscriber(r, topic, t, partitions[topic])
+	for i, topic := range r.Projection.Topics {
+		s := newSubscriber(r, topic, t, d, len(topics[i].Partitions))
+		s.id, s.replaced = topics[i].ID.String(), again
 		subscribers = append(subscribers, s)
 		router.AddConsumerHandler(r.Projection.ID()+"/"+topic, topic, s, func(m *message.Message) error { return r.handle(d, m) })
 	}
 	r.mu.Lock()
 	r.subscribers = subscribers
 	r.mu.Unlock()
-	if err := router.Run(ctx); err != nil {
-		return fmt.Errorf("projection %s: %w", r.Projection.ID(), err)
+	defer func() { // what is shown of partitions that nobody works on would be wrong
+		r.mu.Lock()
+		r.subscribers = nil
+		r.mu.Unlock()
+	}()
+	return router.Run(ctx)
+}
+
+// stateLook is how often a projector looks whether its version is still, or by now, live.
+const stateLook = 500 * time.Millisecond
+
+// watch stops projecting a version that is not live any more.
+func (r *Runner) watch(ctx context.Context, stop func()) {
+	tick := time.NewTicker(stateLook)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if state, err := StateOf(ctx, r.DB.Reader(), r.Projection); err == nil && state != Live {
+			stop()
+			return
+		}
 	}
-	return nil
 }
 
 // handle applies one batch. Its error reaches the worker in the batch; the Router only needs to know that there is one.
@@ -178,36 +243,57 @@ func (r *Runner) handle(d *decoder, m *message.Message) error {
 	b := m.Context().Value(batchKey{}).(*batch)
 	began := time.Now()
 	b.err = d.plan(b, b.owner.progress())
-	if b.err == nil {
-		b.done, b.err = b.owner.apply(m.Context(), b)
+	var hole *HoleError
+	if errors.As(b.err, &hole) {
+		b.err = r.fill(m.Context(), d, b)
+	} else {
+		if b.err == nil {
+			b.done, b.err = b.owner.apply(m.Context(), b)
+		}
+		if poison(b.err) {
+			b.suspectRecords(d)
+		}
 	}
 	if b.err != nil {
 		return b.err
 	}
+	r.committed(b, began)
+	return nil
+}
+
+// committed tells those who watch.
+func (r *Runner) committed(b *batch, began time.Time) {
+	b.way.Committed = time.Now()
 	if r.Tracer != nil {
-		r.traceBatch(b, began, time.Now())
+		r.traceBatch(b, began, b.way.Committed)
 	}
 	if r.Applied != nil {
 		at := b.owner.progress()
 		r.Applied(Applied{
 			Projection: r.Projection.ID(), Topic: b.topic, Part: b.part, Position: at.LastPos, Records: b.done,
-			Took: time.Since(began), Recorded: at.LastRecordedAt,
+			Filled: b.filled, Took: b.way.Committed.Sub(began), Recorded: at.LastRecordedAt, Way: b.way,
 		})
 	}
-	return nil
 }
 
 // prepare makes what the projection needs and learns the topics, however long that takes.
-func (r *Runner) prepare(ctx context.Context) (map[string]int, error) {
+func (r *Runner) prepare(ctx context.Context) ([]kadm.TopicDetail, error) {
 	for failures := 1; ; failures++ {
-		partitions, err := r.tryPrepare(ctx)
+		topics, err := r.tryPrepare(ctx)
 		if err == nil || ctx.Err() != nil {
-			return partitions, nil //nolint:nilerr // asked to stop: what failed after that is no news
+			return topics, nil //nolint:nilerr // asked to stop: what failed after that is no news
+		}
+		if errors.Is(err, ErrNotLive) {
+			failures = 0
 		}
 		if failures == 3 {
 			r.Log.ErrorContext(ctx, "projection cannot start yet", "projection", r.Projection.ID(), "error", err)
 		}
-		t := time.NewTimer(r.backoff(failures, err))
+		rest := stateLook
+		if failures > 0 {
+			rest = r.backoff(failures, err)
+		}
+		t := time.NewTimer(rest)
 		select {
 		case <-t.C:
 		case <-ctx.Done():
@@ -217,54 +303,21 @@ func (r *Runner) prepare(ctx context.Context) (map[string]int, error) {
 	}
 }
 
-func (r *Runner) tryPrepare(ctx context.Context) (map[string]int, error) {
+func (r *Runner) tryPrepare(ctx context.Context) ([]kadm.TopicDetail, error) {
 	if err := r.DB.Check(ctx); err != nil {
 		return nil, err
 	}
-	if err := EnsureTables(ctx, r.DB, r.Projection); err != nil {
+	if err := begin(ctx, r.DB, r.Projection); err != nil {
 		return nil, err
 	}
-	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(r.Brokers...)}, r.KafkaOptions...)...)
+	topics, err := listTopics(ctx, r.Brokers, r.TopicPrefix, r.Projection.Topics, r.KafkaOptions)
 	if err != nil {
-		return nil, fmt.Errorf("open Kafka: %w", err)
+		return nil, err
 	}
-	defer client.Close()
-	names := make([]string, len(r.Projection.Topics))
-	for i, t := range r.Projection.Topics {
-		names[i] = r.TopicPrefix + t
-	}
-	asked, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	topics, err := kadm.NewClient(client).ListTopics(asked, names...)
-	if err != nil {
-		return nil, fmt.Errorf("list topics: %w", err)
-	}
-	partitions := map[string]int{}
-	for i, name := range names {
-		t, ok := topics[name]
-		if !ok || t.Err != nil || len(t.Partitions) == 0 {
-			return nil, fmt.Errorf("topic %s is not there: run `salon topics ensure` (%w)", name, errors.Join(t.Err))
-		}
-		partitions[r.Projection.Topics[i]] = len(t.Partitions)
-		if err := noteTopic(ctx, r.DB, r.Projection.Topics[i], len(t.Partitions), t.ID.String()); err != nil {
+	for i, topic := range r.Projection.Topics {
+		if err := noteTopic(ctx, r.DB, topic, len(topics[i].Partitions), topics[i].ID.String(), r.Alone); err != nil {
 			return nil, err
 		}
 	}
-	return partitions, nil
-}
-
-// noteTopic tells the read side how many partitions a topic has.
-func noteTopic(ctx context.Context, db *reads.DB, topic string, partitions int, id string) error {
-	put := "INSERT INTO projection_topics (topic, partitions, topic_id) VALUES (?, ?, ?) "
-	if db.Dialect() == reads.MySQL {
-		put += "ON DUPLICATE KEY UPDATE partitions = VALUES(partitions), topic_id = VALUES(topic_id)"
-	} else {
-		put += "ON CONFLICT (topic) DO UPDATE SET partitions = excluded.partitions, topic_id = excluded.topic_id"
-	}
-	return db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, put, topic, partitions, id); err != nil {
-			return fmt.Errorf("note topic %s: %w", topic, err)
-		}
-		return nil
-	})
+	return topics, nil
 }

@@ -1,11 +1,14 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,8 +25,12 @@ type target interface {
 type owner interface {
 	// progress is how far the claim is.
 	progress() Progress
+	// parked are the keys that wait, by ordering key: read with the claim, and changed by apply alone.
+	parked() map[string]Parked
+	// asked lists the keys that somebody wants to be tried again, the longest waiting first.
+	asked(ctx context.Context) ([]string, error)
 	// apply folds a planned batch and writes rows and progress together, or nothing, and returns how many of its
-	// records are done. ErrFenced: somebody else has the partition.
+	// records are done. ErrFenced: somebody else has the partition. After an error that is poison the owner lives on.
 	apply(ctx context.Context, b *batch) (records int, err error)
 }
 
@@ -32,6 +39,7 @@ type sqlTarget struct {
 	p         Projection
 	tables    map[*Def]*tableSQL
 	cacheRows int
+	group     *group // nil on SQLite, which has one writer: its small transactions cost little
 
 	mu    sync.Mutex // SQLite only: the statements of the one writer
 	stmts map[string]*sql.Stmt
@@ -39,6 +47,9 @@ type sqlTarget struct {
 
 func newSQLTarget(db *reads.DB, p Projection, cacheRows int) *sqlTarget {
 	t := &sqlTarget{db: db, p: p, cacheRows: cacheRows, tables: map[*Def]*tableSQL{}, stmts: map[string]*sql.Stmt{}}
+	if db.Dialect() == reads.MySQL {
+		t.group = &group{}
+	}
 	for _, table := range p.Tables {
 		t.tables[table.Def()] = newTableSQL(table.Def(), db.Dialect(), p.Version)
 	}
@@ -63,7 +74,16 @@ func (t *sqlTarget) claim(ctx context.Context, topic string, part int32, _ int64
 	} else {
 		take += "ON CONFLICT (projection, topic, part) DO UPDATE SET epoch = epoch + 1, claim = excluded.claim, updated_at = excluded.updated_at"
 	}
+	lock := ""
+	if t.db.Dialect() == reads.MySQL {
+		lock = " LOCK IN SHARE MODE" // against a drop: it changes the state first
+	}
 	err := t.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		if state, err := stateOf(ctx, tx, t.p, lock); err != nil {
+			return err
+		} else if state != Live {
+			return ErrNotLive
+		}
 		if _, err := tx.ExecContext(ctx, take, t.p.ID(), topic, part, rand.Text(), time.Now().UnixMicro()); err != nil {
 			return err
 		}
@@ -72,6 +92,10 @@ func (t *sqlTarget) claim(ctx context.Context, topic string, part int32, _ int64
 		if o.at, found, err = Offset(ctx, tx, t.p.ID(), topic, part); err == nil && !found {
 			err = errors.New("the row is not there")
 		}
+		if err != nil {
+			return err
+		}
+		o.waiting, err = partitionParked(ctx, tx, t.p.ID(), topic, part)
 		return err
 	})
 	if err != nil {
@@ -81,82 +105,143 @@ func (t *sqlTarget) claim(ctx context.Context, topic string, part int32, _ int64
 }
 
 type sqlOwner struct {
-	t     *sqlTarget
-	topic string
-	part  int32
-	at    Progress
-	unit  *Unit // rows that this claim wrote or read
+	t       *sqlTarget
+	topic   string
+	part    int32
+	at      Progress
+	waiting map[string]Parked
+	unit    *Unit // rows that this claim wrote or read
 }
 
 func (o *sqlOwner) progress() Progress { return o.at }
 
-const fence = "UPDATE projection_offsets SET commit_seq = commit_seq + 1, next_offset = ?, last_pos = ?, last_recorded_at = ?, incarnation = ?, updated_at = ? " +
-	"WHERE projection = ? AND topic = ? AND part = ? AND claim = ? AND epoch = ? AND commit_seq = ? AND next_offset = ?"
+func (o *sqlOwner) parked() map[string]Parked { return o.waiting }
+
+func (o *sqlOwner) asked(ctx context.Context) (keys []string, err error) {
+	all, err := queryParked(ctx, o.t.db.Writer(), "WHERE projection = ? AND topic = ? AND part = ? AND retry_at > 0 ORDER BY retry_at, ordering_key",
+		o.t.p.ID(), o.topic, o.part)
+	for _, p := range all {
+		if _, ours := o.waiting[p.Key]; ours {
+			keys = append(keys, p.Key)
+		}
+	}
+	return keys, err
+}
 
 func (o *sqlOwner) apply(ctx context.Context, b *batch) (int, error) {
-	tx, err := o.t.begin(ctx)
-	if err != nil {
-		return 0, err
+	m := &member{o: o, b: b, ctx: ctx, outcome: outcome{alone: true}}
+	if o.t.group != nil && b.joins() {
+		m.outcome = o.t.group.commit(m)
 	}
-	defer tx.end()
-	if err := o.fold(ctx, tx, b); err != nil {
-		tx.tx.Rollback() // 1205 ends only the statement: the transaction must never be used again
-		return 0, err
+	if m.alone {
+		m.lost, m.err = commit(ctx, []*member{m})
+	}
+	if m.err != nil {
+		return 0, m.err
 	}
 	next := b.after
 	next.Epoch, next.Claim, next.Seq = o.at.Epoch, o.at.Claim, o.at.Seq+1
-	if err := tx.tx.Commit(); err != nil {
-		if err := o.resolve(ctx, err); err != nil {
+	if m.lost != nil {
+		if err := o.resolve(ctx, m.lost); err != nil {
 			return 0, err
 		}
 		o.unit = NewUnit()
 	}
 	o.at = next
+	b.change.done(o.waiting)
 	o.unit.settle(o.t.cacheRows)
 	return len(b.records), nil
 }
 
-// fold is the inside of the transaction: the fence, then the rows.
-func (o *sqlOwner) fold(ctx context.Context, tx *transaction, b *batch) error {
-	var at int64
-	if !b.after.LastRecordedAt.IsZero() {
-		at = b.after.LastRecordedAt.UnixMicro()
+// fold is what batches of one topic do in a transaction: the fence, then what changes of a parked key, then the rows.
+func (t *sqlTarget) fold(ctx context.Context, tx *transaction, members []*member) (err error) {
+	defer caught(&err)
+	if err := t.fence(ctx, tx, members); err != nil {
+		return err
 	}
-	n, err := tx.update(ctx, fence, b.after.NextOffset, int64(b.after.LastPos), at, b.after.Incarnation, time.Now().UnixMicro(), //nolint:gosec // positions stay below 2^63
-		o.t.p.ID(), o.topic, o.part, o.at.Claim, o.at.Epoch, o.at.Seq, o.at.NextOffset)
-	if err != nil {
-		return fmt.Errorf("fence: %w", err)
+	for _, m := range members {
+		if err := m.b.change.write(ctx, tx); err != nil {
+			return err
+		}
+		m.b.name(t.p, m.o.unit)
 	}
-	if n != 1 {
-		return ErrFenced
+	for _, table := range t.tables {
+		if err := table.load(ctx, tx, members); err != nil {
+			return err
+		}
 	}
-	if len(b.events) == 0 {
-		return nil
-	}
-	b.name(o.t.p, o.unit, b.events)
-	for d, table := range o.t.tables {
-		var refs []Ref
-		for _, r := range b.refs {
-			if r.table == d {
-				refs = append(refs, r.Ref)
+	changes := map[*Def][]change{}
+	for _, m := range members {
+		for _, e := range m.b.events {
+			if err := m.o.unit.Fold(t.p, e); err != nil {
+				return err
 			}
 		}
-		if err := table.load(ctx, tx, o.unit, refs); err != nil {
-			return err
+		for d, c := range m.o.unit.changes() {
+			changes[d] = append(changes[d], c...)
 		}
 	}
-	for _, e := range b.events {
-		if err := o.unit.Fold(o.t.p, e); err != nil {
-			return err
+	for _, table := range t.p.Tables {
+		all := changes[table.Def()]
+		if len(members) > 1 { // each member's are in order already
+			slices.SortFunc(all, func(a, b change) int { return cmp.Compare(a.key, b.key) })
 		}
-	}
-	changes := o.unit.changes()
-	for _, table := range o.t.p.Tables {
-		if err := o.t.tables[table.Def()].write(ctx, tx, changes[table.Def()]); err != nil {
+		if err := t.tables[table.Def()].write(ctx, tx, all); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+const fence = "UPDATE projection_offsets SET commit_seq = commit_seq + 1, next_offset = ?, last_pos = ?, last_recorded_at = ?, incarnation = ?, updated_at = ? " +
+	"WHERE projection = ? AND topic = ? AND part = ? AND claim = ? AND epoch = ? AND commit_seq = ? AND next_offset = ?"
+
+// fence moves the members' progress, if each of them still owns its partition.
+func (t *sqlTarget) fence(ctx context.Context, tx *transaction, members []*member) error {
+	query, args := fence, []any(nil)
+	for _, v := range members[0].b.values() {
+		args = append(args, v)
+	}
+	if len(members) > 1 {
+		query, args = fenceOf(members)
+	}
+	args = append(args, time.Now().UnixMicro())
+	for _, m := range members {
+		args = append(args, t.p.ID(), m.o.topic, m.o.part, m.o.at.Claim, m.o.at.Epoch, m.o.at.Seq, m.o.at.NextOffset)
+	}
+	n, err := tx.update(ctx, query, args...)
+	if err != nil {
+		return fmt.Errorf("fence: %w", err)
+	}
+	if n != int64(len(members)) {
+		return ErrFenced
+	}
+	return nil
+}
+
+// fenceOf is the fence of several partitions of one topic as one statement, and the values that it sets before the
+// time. Each row is named by its whole primary key: a scan would wait for rows of other projections.
+func fenceOf(members []*member) (query string, args []any) {
+	before, where, _ := strings.Cut(fence, "WHERE ")
+	set := strings.Replace(before, "= ?, updated_at", "= CASE part"+strings.Repeat(" WHEN ? THEN ?", len(members))+" END, updated_at", 1)
+	for _, column := range []string{"next_offset", "last_pos", "last_recorded_at"} {
+		set = strings.Replace(set, column+" = ?", column+" = CASE part"+strings.Repeat(" WHEN ? THEN ?", len(members))+" END", 1)
+	}
+	for i := range members[0].b.values() {
+		for _, m := range members {
+			args = append(args, m.o.part, m.b.values()[i])
+		}
+	}
+	return set + "WHERE (" + where + ")" + strings.Repeat(" OR ("+where+")", len(members)-1), args
+}
+
+// values are what a batch makes of its partition's progress, in the order of the fence.
+func (b *batch) values() [4]any {
+	var at int64
+	if !b.after.LastRecordedAt.IsZero() {
+		at = b.after.LastRecordedAt.UnixMicro()
+	}
+	return [4]any{b.after.NextOffset, int64(b.after.LastPos), at, b.after.Incarnation} //nolint:gosec // positions stay below 2^63
 }
 
 // resolve finds out whether a commit whose answer was lost took place. It reads under the row's lock, so it waits for

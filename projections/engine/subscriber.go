@@ -17,37 +17,37 @@ import (
 // Subscribe, finishes the running batches first: the Router cancels that context at once while handlers still run, so
 // a batch's own context does not descend from it.
 type subscriber struct {
-	r       *Runner
-	topic   string // without the prefix: what offsets are stored under
-	target  target
-	alone   int // partitions to take without a group; 0: a consumer group shares them
-	client  *kgo.Client
-	admin   *kadm.Client
-	out     chan *message.Message
-	closing chan struct{}
-	close   sync.Once
-	closed  chan struct{}
+	r          *Runner
+	topic      string // without the prefix: what offsets are stored under
+	target     target
+	decoder    *decoder
+	partitions int
+	client     *kgo.Client
+	admin      *kadm.Client
+	id         string        // of the topic that this client knows
+	replaced   func()        // starts the projection anew: it finds out whether somebody has accepted the new topic
+	opened     chan struct{} // closed when client and admin are there
+	out        chan *message.Message
+	closing    chan struct{}
+	close      sync.Once
+	closed     chan struct{}
 
 	mu      sync.Mutex
 	workers map[int32]*worker
 }
 
-func newSubscriber(r *Runner, topic string, t target, partitions int) *subscriber {
-	s := &subscriber{
-		r: r, topic: topic, target: t, out: make(chan *message.Message), closing: make(chan struct{}), closed: make(chan struct{}),
-		workers: map[int32]*worker{},
+func newSubscriber(r *Runner, topic string, t target, d *decoder, partitions int) *subscriber {
+	return &subscriber{
+		r: r, topic: topic, target: t, decoder: d, partitions: partitions, out: make(chan *message.Message), opened: make(chan struct{}),
+		closing: make(chan struct{}), closed: make(chan struct{}), workers: map[int32]*worker{},
 	}
-	if r.Alone {
-		s.alone = partitions
-	}
-	return s
 }
 
 func (s *subscriber) physical() string { return s.r.TopicPrefix + s.topic }
 
 // Subscribe starts consuming. It is called once, by the Router.
 func (s *subscriber) Subscribe(ctx context.Context, _ string) (<-chan *message.Message, error) {
-	opts := append([]kgo.Opt{
+	opts := []kgo.Opt{
 		kgo.SeedBrokers(s.r.Brokers...),
 		kgo.ClientID("salon-projector"),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()), // a missing offset is a hole to be seen, not one to be jumped over
@@ -56,8 +56,8 @@ func (s *subscriber) Subscribe(ctx context.Context, _ string) (<-chan *message.M
 		kgo.FetchMaxBytes(8 << 20),
 		kgo.FetchMaxPartitionBytes(2 << 20),
 		kgo.MetadataMaxAge(time.Minute),
-	}, s.r.KafkaOptions...)
-	if s.alone == 0 {
+	}
+	if !s.r.Alone { // a consumer group shares the partitions
 		opts = append(opts,
 			kgo.ConsumerGroup(s.r.group(s.topic)),
 			kgo.ConsumeTopics(s.physical()),
@@ -72,10 +72,11 @@ func (s *subscriber) Subscribe(ctx context.Context, _ string) (<-chan *message.M
 		)
 	}
 	var err error
-	if s.client, err = kgo.NewClient(opts...); err != nil {
+	if s.client, err = kgo.NewClient(append(opts, s.r.KafkaOptions...)...); err != nil {
 		return nil, fmt.Errorf("consume %s: %w", s.topic, err)
 	}
 	s.admin = kadm.NewClient(s.client)
+	close(s.opened)
 	go s.run(ctx)
 	return s.out, nil
 }
@@ -102,8 +103,8 @@ func (s *subscriber) run(ctx context.Context) {
 		}
 		s.finish()
 	})
-	wg.Go(func() { s.mirror(poll) })
-	if s.alone > 0 {
+	wg.Go(func() { s.tend(poll) })
+	if s.r.Alone {
 		wg.Go(func() { s.takeAll(poll) })
 	}
 	s.poll(poll)
@@ -142,6 +143,7 @@ func finish(workers []*worker) {
 
 // assigned claims new partitions and tells the client where to begin. What the group has as offsets is not looked at.
 func (s *subscriber) assigned(ctx context.Context, parts map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	<-s.opened // the client joins its group before NewClient has returned
 	out := map[string]map[int32]kgo.Offset{}
 	for topic, offsets := range parts {
 		out[topic] = map[int32]kgo.Offset{}
@@ -200,7 +202,7 @@ func (s *subscriber) take(ctx context.Context, parts []int32) map[int32]int64 {
 
 // takeAll takes every partition without a group.
 func (s *subscriber) takeAll(ctx context.Context) {
-	parts := make([]int32, s.alone)
+	parts := make([]int32, s.partitions)
 	for i := range parts {
 		parts[i] = int32(i) //nolint:gosec // a partition count
 	}
@@ -214,6 +216,7 @@ func (s *subscriber) takeAll(ctx context.Context) {
 // release ends the workers of partitions that we no longer have. Revoked: the next owner waits for us, so the running
 // batch is finished. Lost: the next owner is at work already, so it is cut off; the fence refuses it anyway.
 func (s *subscriber) release(parts map[string][]int32, lost bool) {
+	<-s.opened
 	var ending []*worker
 	s.mu.Lock()
 	for _, part := range parts[s.physical()] {
@@ -256,9 +259,9 @@ func (s *subscriber) poll(ctx context.Context) {
 	}
 }
 
-// mirror commits offsets to the group, for the usual lag tools to show. Nothing reads them.
-func (s *subscriber) mirror(ctx context.Context) {
-	if s.alone > 0 {
+// tend looks every few seconds after what the batches do not need.
+func (s *subscriber) tend(ctx context.Context) {
+	if s.r.Alone {
 		return
 	}
 	sent := map[int32]int64{}
@@ -270,14 +273,45 @@ func (s *subscriber) mirror(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		offsets := map[int32]kgo.EpochOffset{}
-		for _, st := range s.status() {
-			if st.Claimed && sent[st.Part] != st.NextOffset {
-				offsets[st.Part], sent[st.Part] = kgo.EpochOffset{Epoch: -1, Offset: st.NextOffset}, st.NextOffset
-			}
+		// A client does not always say that its topic is no more, and the new one's end may be below what we have.
+		if err := s.same(ctx); err == nil {
+			s.listen(ctx)
 		}
-		if len(offsets) > 0 {
-			s.client.CommitOffsets(ctx, map[string]map[int32]kgo.EpochOffset{s.physical(): offsets}, nil)
+		s.mirror(ctx, sent)
+	}
+}
+
+// mirror commits offsets to the group, for the usual lag tools to show. Nothing reads them.
+func (s *subscriber) mirror(ctx context.Context, sent map[int32]int64) {
+	offsets := map[int32]kgo.EpochOffset{}
+	for _, st := range s.status() {
+		if st.Claimed && sent[st.Part] != st.NextOffset {
+			offsets[st.Part], sent[st.Part] = kgo.EpochOffset{Epoch: -1, Offset: st.NextOffset}, st.NextOffset
+		}
+	}
+	if len(offsets) > 0 {
+		s.client.CommitOffsets(ctx, map[string]map[int32]kgo.EpochOffset{s.physical(): offsets}, nil)
+	}
+}
+
+// deaf is after how many looks a partition that has records, and brings none, makes the client be replaced.
+const deaf = 6
+
+// listen compares what the broker has with what the client has brought. After a topic was made again and again, a client
+// may wait for ever for the one that it knew, and without a word: then there must be another.
+func (s *subscriber) listen(ctx context.Context) {
+	ends, err := s.admin.ListEndOffsets(ctx, s.physical())
+	if err != nil {
+		return // a broker that is away tells by itself
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for part, w := range s.workers {
+		if end, ok := ends.Lookup(s.physical(), part); ok && end.Err == nil && w.hears(end.Offset) > deaf {
+			s.r.Log.Warn("projection hears nothing of its log; asking with another client", "projection", s.r.Projection.ID(),
+				"topic", s.topic, "partition", part)
+			s.replaced()
+			return
 		}
 	}
 }
@@ -305,6 +339,23 @@ func (s *subscriber) bounds(ctx context.Context, part int32) (start, end int64, 
 		return 0, 0, fmt.Errorf("ask the broker for the end of %s/%d: %w", s.topic, part, last.Err)
 	}
 	return first.Offset, last.Offset, nil
+}
+
+// same makes sure that the topic is still the one that this client began with. Another one is looked at anew, and with
+// another client. The only process of a system need not ask: what its topics are made from is in the same folder.
+func (s *subscriber) same(ctx context.Context) error {
+	if s.r.Alone {
+		return nil
+	}
+	topics, err := s.admin.ListTopics(ctx, s.physical())
+	if err != nil {
+		return fmt.Errorf("ask the broker for topic %s: %w", s.topic, err)
+	}
+	if !another(s.id, topics[s.physical()].ID.String()) {
+		return nil
+	}
+	s.replaced()
+	return &TopicReplacedError{Topic: s.topic}
 }
 
 func (s *subscriber) seek(part int32, at int64) {

@@ -4,12 +4,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// Table is a read-model table of rows R, a struct whose fields carry `db:"name[,pk][,text]"`.
+// Table is a read-model table of rows R, a struct whose fields carry `db:"name[,pk][,text][,since=N]"`.
+//
+// A column with since is there from that version of the projection on. So one row type serves all versions that run: the
+// fold of an earlier one leaves the field alone, and a reader of an earlier one finds it zero.
 //
 // Column types follow the field types: string is an identifier of at most 191 characters, or with ",text" any text;
 // integers and bool are BIGINT; time.Time is BIGINT microseconds since 1970 UTC, 0 for the zero time; everything else is JSON text.
@@ -32,6 +36,7 @@ type Def struct {
 type Column struct {
 	Name  string
 	Kind  Kind
+	Since int // the first version of the projection that has it; 0: all have
 	field int
 }
 
@@ -70,6 +75,13 @@ func NewTable[R any](base string, indexes ...Index) *Table[R] {
 				d.PK = append(d.PK, len(d.Columns))
 			case "text":
 				c.Kind = Text
+			default:
+				if n, found := strings.CutPrefix(o, "since="); found {
+					var err error
+					if c.Since, err = strconv.Atoi(n); err != nil {
+						panic(fmt.Sprintf("engine: column %s of %s: %v", name, base, err))
+					}
+				}
 			}
 		}
 		d.Columns = append(d.Columns, c)
@@ -95,6 +107,32 @@ func kindOf(t reflect.Type) Kind {
 
 // Def is the table's description.
 func (t *Table[R]) Def() *Def { return &t.d }
+
+// at is the table as a version of its projection has it: without the columns that came later, and the indexes over them.
+func (d *Def) at(version int) *Def {
+	later := func(c Column) bool { return c.Since > version }
+	if !slices.ContainsFunc(d.Columns, later) {
+		return d
+	}
+	out := &Def{Base: d.Base, row: d.row}
+	var left []string
+	for i, c := range d.Columns {
+		if later(c) {
+			left = append(left, c.Name)
+			continue
+		}
+		if slices.Contains(d.PK, i) {
+			out.PK = append(out.PK, len(out.Columns))
+		}
+		out.Columns = append(out.Columns, c)
+	}
+	for _, x := range d.Indexes {
+		if !slices.ContainsFunc(x.Columns, func(c string) bool { return slices.Contains(left, c) }) {
+			out.Indexes = append(out.Indexes, x)
+		}
+	}
+	return out
+}
 
 // Name is the real table name of a projection's version, "reservations_v1".
 func (d *Def) Name(version int) string { return d.Base + "_v" + strconv.Itoa(version) }

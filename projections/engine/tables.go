@@ -9,24 +9,39 @@ import (
 	"github.com/dangdangsalon/salon/projections/reads"
 )
 
-// EnsureTables makes the tables of SQL projections where they are missing, and points reads at a projection's version
-// unless they are pointed at one already. A table that is there with other columns is refused: a changed table is a new
-// version.
+// EnsureTables makes the tables of SQL projections where they are missing, makes these versions live, and points reads at a
+// projection's version unless they are pointed at one already. A table that is there with other columns is refused: a
+// changed table is a new version.
 func EnsureTables(ctx context.Context, db *reads.DB, projections ...Projection) error {
 	for _, p := range projections {
-		if p.Target == SQL {
-			for _, t := range p.Tables {
-				if err := ensureTable(ctx, db, t.Def(), p.Version); err != nil {
-					return err
-				}
+		if err := MakeTables(ctx, db, p); err != nil {
+			return err
+		}
+		for _, insert := range []string{
+			"INTO projection_pointers (projection, version) VALUES (?, ?)",
+			"INTO projection_versions (projection, version, state, verified_run) VALUES (?, ?, 'live', '')",
+		} {
+			if db.Dialect() == reads.MySQL {
+				insert = "INSERT IGNORE " + insert
+			} else {
+				insert = "INSERT " + insert + " ON CONFLICT DO NOTHING"
+			}
+			if _, err := db.Writer().ExecContext(ctx, insert, p.Name, p.Version); err != nil {
+				return fmt.Errorf("begin %s: %w", p.ID(), err)
 			}
 		}
-		insert := "INSERT INTO projection_pointers (projection, version) VALUES (?, ?) ON CONFLICT DO NOTHING"
-		if db.Dialect() == reads.MySQL {
-			insert = "INSERT IGNORE INTO projection_pointers (projection, version) VALUES (?, ?)"
-		}
-		if _, err := db.Writer().ExecContext(ctx, insert, p.Name, p.Version); err != nil {
-			return fmt.Errorf("point reads at %s: %w", p.ID(), err)
+	}
+	return nil
+}
+
+// MakeTables makes the tables of a version where they are missing, and nothing else.
+func MakeTables(ctx context.Context, db *reads.DB, p Projection) error {
+	if p.Target != SQL {
+		return nil
+	}
+	for _, t := range p.Tables {
+		if err := ensureTable(ctx, db, t.Def().at(p.Version), p.Version); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -57,10 +72,10 @@ func probe(ctx context.Context, db *reads.DB, d *Def, version int) error {
 	return rows.Err()
 }
 
-// DropTables removes a version's tables. Its offsets stay: they say that it was there.
-func DropTables(ctx context.Context, db *reads.DB, p Projection) error {
+// DropTables removes a version's tables, by one connection or any.
+func DropTables(ctx context.Context, db reads.Execer, p Projection) error {
 	for _, t := range p.Tables {
-		if _, err := db.Writer().ExecContext(ctx, "DROP TABLE IF EXISTS "+t.Def().Name(p.Version)); err != nil {
+		if _, err := db.ExecContext(ctx, "DROP TABLE IF EXISTS "+t.Def().Name(p.Version)); err != nil {
 			return fmt.Errorf("drop table %s: %w", t.Def().Name(p.Version), err)
 		}
 	}
@@ -116,7 +131,8 @@ func quoteAll(names []string) string {
 
 // tableSQL writes and reads one table of one version.
 type tableSQL struct {
-	d       *Def
+	d       *Def // names the table in a unit of work
+	at      *Def // has the columns of this version
 	dialect reads.Dialect
 	name    string
 	insert  string // up to VALUES
@@ -129,6 +145,8 @@ type tableSQL struct {
 
 func newTableSQL(d *Def, dialect reads.Dialect, version int) *tableSQL {
 	t := &tableSQL{d: d, dialect: dialect, name: d.Name(version)}
+	d = d.at(version)
+	t.at = d
 	columns := d.ColumnList("") + ", ordering_key"
 	t.insert = "INSERT INTO " + t.name + " (" + columns + ") VALUES "
 	t.tuple = "(" + strings.Repeat("?, ", len(d.Columns)) + "?)"
@@ -174,23 +192,42 @@ func newTableSQL(d *Def, dialect reads.Dialect, version int) *tableSQL {
 	return t
 }
 
-// sizes of statements, so that few texts are prepared: a longer list is cut into these, a list of keys is filled up by
-// repeating the last one.
-var sizes = []int{1, 4, 16, 64, 256}
+// sizes of statements on SQLite, so that few texts are prepared: a longer list is cut into these, a list of keys is
+// filled up by repeating the last one. On MySQL nothing is prepared, and each statement is a round trip.
+var sizes = []int{1, 4, 16, 64, mostRows}
 
-func sizeFor(n int) int {
+const mostRows = 256
+
+func (t *tableSQL) sizeFor(n int) int {
+	if t.dialect == reads.MySQL {
+		return min(n, mostRows)
+	}
 	for _, s := range sizes {
 		if n <= s {
 			return s
 		}
 	}
-	return sizes[len(sizes)-1]
+	return mostRows
 }
 
-// load reads the rows that refs name into the unit; those that are not there are noted as absent.
-func (t *tableSQL) load(ctx context.Context, tx *transaction, u *Unit, refs []Ref) error {
+// load reads the rows that the members name into their units; those that are not there are noted as absent. Two members
+// do not name one row: it belongs to one ordering key, and that to one partition.
+func (t *tableSQL) load(ctx context.Context, tx *transaction, members []*member) error {
+	var refs []Ref
+	units := map[string]*Unit{}
+	for _, m := range members {
+		for _, r := range m.b.refs {
+			if r.table != t.d {
+				continue
+			}
+			if units[r.key] != nil {
+				return fmt.Errorf("two partitions read row %q of %s", r.key, t.name)
+			}
+			refs, units[r.key] = append(refs, r.Ref), m.o.unit
+		}
+	}
 	for len(refs) > 0 {
-		size := sizeFor(len(refs))
+		size := t.sizeFor(len(refs))
 		n := min(size, len(refs))
 		args := make([]any, 0, size*len(t.d.PK))
 		for i := range size {
@@ -200,7 +237,7 @@ func (t *tableSQL) load(ctx context.Context, tx *transaction, u *Unit, refs []Re
 		if err != nil {
 			return fmt.Errorf("load %s: %w", t.name, err)
 		}
-		if err := t.scan(rows, u); err != nil {
+		if err := t.scan(rows, units); err != nil {
 			return fmt.Errorf("load %s: %w", t.name, err)
 		}
 		refs = refs[n:]
@@ -208,21 +245,29 @@ func (t *tableSQL) load(ctx context.Context, tx *transaction, u *Unit, refs []Re
 	return nil
 }
 
-func (t *tableSQL) scan(rows *sql.Rows, u *Unit) error {
+func (t *tableSQL) scan(rows *sql.Rows, units map[string]*Unit) error {
 	defer rows.Close()
 	for rows.Next() {
 		var ordering string
-		row, err := t.d.scan(rows.Scan, &ordering)
+		row, err := t.at.scan(rows.Scan, &ordering)
 		if err != nil {
 			return err
 		}
-		u.loaded(t.d, t.d.keyOf(row), row, ordering)
+		key := t.d.keyOf(row)
+		if u := units[key]; u != nil {
+			u.loaded(t.d, key, row, ordering)
+		}
 	}
 	return rows.Err()
 }
 
+// execer takes statements: a transaction, or what writes them down for a benchmark.
+type execer interface {
+	exec(ctx context.Context, query string, args ...any) error
+}
+
 // write puts and removes the changed rows.
-func (t *tableSQL) write(ctx context.Context, tx *transaction, changed []change) error {
+func (t *tableSQL) write(ctx context.Context, tx execer, changed []change) error {
 	var puts, removes []change
 	for _, c := range changed {
 		if c.slot.row == nil {
@@ -232,10 +277,10 @@ func (t *tableSQL) write(ctx context.Context, tx *transaction, changed []change)
 		}
 	}
 	for len(puts) > 0 {
-		n := largestBelow(len(puts))
-		args := make([]any, 0, n*(len(t.d.Columns)+1))
+		n := t.largestBelow(len(puts))
+		args := make([]any, 0, n*(len(t.at.Columns)+1))
 		for _, c := range puts[:n] {
-			values, err := t.d.Values(c.slot.row)
+			values, err := t.at.Values(c.slot.row)
 			if err != nil {
 				return &foldError{err} // the row cannot be stored: the fold's fault, not the database's
 			}
@@ -247,7 +292,7 @@ func (t *tableSQL) write(ctx context.Context, tx *transaction, changed []change)
 		puts = puts[n:]
 	}
 	for len(removes) > 0 {
-		n := largestBelow(len(removes))
+		n := t.largestBelow(len(removes))
 		args := make([]any, 0, n*len(t.d.PK))
 		for _, c := range removes[:n] {
 			args = append(args, c.slot.parts...)
@@ -260,7 +305,10 @@ func (t *tableSQL) write(ctx context.Context, tx *transaction, changed []change)
 	return nil
 }
 
-func largestBelow(n int) int {
+func (t *tableSQL) largestBelow(n int) int {
+	if t.dialect == reads.MySQL {
+		return min(n, mostRows)
+	}
 	for i := len(sizes) - 1; i > 0; i-- {
 		if sizes[i] <= n {
 			return sizes[i]

@@ -96,12 +96,12 @@ func TestRowsOfEveryKindComeBack(t *testing.T) {
 				refs = append(refs, table.Ref("방", uint64(i)))
 			}
 			refs = append(refs, table.Ref("방", uint64(9999)))
-			u.missing(refs, u.key, nil)
+			one := &member{o: &sqlOwner{unit: u}, b: &batch{refs: u.missing(refs, u.key, nil)}}
 			tx, err := tg.begin(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := tg.tables[table.Def()].load(t.Context(), tx, u, refs); err != nil {
+			if err := tg.tables[table.Def()].load(t.Context(), tx, []*member{one}); err != nil {
 				t.Fatal(err)
 			}
 			tx.tx.Rollback()

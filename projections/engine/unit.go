@@ -3,7 +3,6 @@ package engine
 import (
 	"cmp"
 	"fmt"
-	"runtime/debug"
 	"slices"
 )
 
@@ -34,16 +33,11 @@ type slot struct {
 // NewUnit makes an empty unit of work.
 func NewUnit() *Unit { return &Unit{rows: map[rowID]*slot{}} }
 
-// foldError is an error of a fold or of an event, as opposed to one of a server: trying again gives it again.
-type foldError struct{ error }
-
-func (e *foldError) Unwrap() error { return e.error }
-
 // Fold applies one event. On an error the unit is spoiled and must be thrown away.
 func (u *Unit) Fold(p Projection, e Event) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+			err = panicked(r)
 		}
 		if err == nil {
 			err = u.err

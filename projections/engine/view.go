@@ -26,14 +26,38 @@ type ViewRows struct {
 	Position    uint64 // of the last event applied to the partition
 	Incarnation string // of the store that Position belongs to
 	// Whole is false when Redis has not (or no longer) everything up to Position: answer from the SQL projection behind.
-	Whole  bool
-	tables map[*Def]map[string]string
+	Whole bool
+	// Parked: the rows are those before ParkedFrom, and later events of the key wait. The projection behind may have them.
+	Parked     bool
+	ParkedFrom uint64
+	tables     map[*Def]map[string]string
 }
 
-// readScript answers, for one partition, progress and then one hash for each key asked.
+// readScript answers, for one partition, progress, what is parked of the ordering key (” if it is not) and then one
+// hash for each key asked; no progress, and nothing else, when the view is not whole. A hash that does not have as many
+// rows as were written is noted, for the owner to fill the view again: eviction, or a hand, leaves progress as it was. One
+// that the index does not know was left over from before the index was lost, and counts as none.
+// ARGV: the ordering key, and the names in the index of KEYS[3..], the first of which is what is parked.
 var readScript = redis.NewScript(`
-local answer = {redis.call('HMGET', KEYS[1], 'last_pos', 'next_offset', 'whole_from', 'incarnation')}
-for i = 2, #KEYS do answer[i] = redis.call('HGETALL', KEYS[i]) end
+local now = redis.call('HMGET', KEYS[1], 'last_pos', 'next_offset', 'whole_from', 'incarnation', 'hashes', 'filling', 'lost')
+if not now[5] or now[6] or now[7] then return {{}} end
+local lost = redis.call('HLEN', KEYS[2]) ~= tonumber(now[5]) and 'the index'
+local answer = {{now[1], now[2], now[3], now[4]}, ''}
+for i = 3, #KEYS do
+  local want = tonumber(redis.call('HGET', KEYS[2], ARGV[i - 1]) or 0)
+  if i > 3 then answer[i - 1] = {} end
+  if want > 0 and redis.call('HLEN', KEYS[i]) ~= want then
+    lost = ARGV[i - 1]
+  elseif want > 0 and i == 3 then
+    answer[2] = redis.call('HGET', KEYS[3], ARGV[1]) or ''
+  elseif want > 0 then
+    answer[i - 1] = redis.call('HGETALL', KEYS[i])
+  end
+end
+if lost then
+  redis.pcall('HSET', KEYS[1], 'lost', lost) -- refused by a server that is full, or a replica
+  return {{}}
+end
 return answer`)
 
 // Read reads all tables' rows of one ordering key.
@@ -43,26 +67,36 @@ func (v *View) Read(ctx context.Context, topic, orderingKey string) (ViewRows, e
 		return ViewRows{}, err
 	}
 	k := redisKeys{v.Projection, topic, eventstore.Partition(orderingKey, n)}
-	keys := []string{k.offset()}
+	keys, names := []string{k.offset(), k.index(), k.parked()}, []any{orderingKey, k.parkedName()}
 	for _, t := range v.Projection.Tables {
-		keys = append(keys, k.rows(t.Def(), orderingKey))
+		keys, names = append(keys, k.rows(t.Def(), orderingKey)), append(names, k.name(t.Def(), orderingKey))
 	}
-	answer, err := readScript.Run(ctx, v.Redis, keys).Slice()
+	answer, err := readScript.Run(ctx, v.Redis, keys, names...).Slice()
 	if err != nil {
 		return ViewRows{}, fmt.Errorf("read %s: %w", k.offset(), err)
 	}
-	if len(answer) != len(keys) {
-		return ViewRows{}, fmt.Errorf("read %s: %d answers for %d keys", k.offset(), len(answer), len(keys))
+	if len(answer) == 0 {
+		return ViewRows{}, fmt.Errorf("read %s: no answer", k.offset())
 	}
 	out := ViewRows{tables: map[*Def]map[string]string{}}
 	out.Position, out.Incarnation, out.Whole, err = wholeness(answer[0])
 	if err != nil || !out.Whole {
 		return ViewRows{}, err
 	}
+	if len(answer) != len(keys)-1 {
+		return ViewRows{}, fmt.Errorf("read %s: %d answers for %d keys", k.offset(), len(answer), len(keys))
+	}
+	if text, _ := answer[1].(string); text != "" {
+		var p Parked
+		if err := json.Unmarshal([]byte(text), &p); err != nil {
+			return ViewRows{}, fmt.Errorf("decode %s %q: %w", k.parked(), orderingKey, err)
+		}
+		out.Parked, out.ParkedFrom = true, p.FromPos
+	}
 	for i, t := range v.Projection.Tables {
-		fields, ok := answer[i+1].([]any)
+		fields, ok := answer[i+2].([]any)
 		if !ok {
-			return ViewRows{}, fmt.Errorf("read %s: not a hash", keys[i+1])
+			return ViewRows{}, fmt.Errorf("read %s: not a hash", keys[i+2])
 		}
 		rows := make(map[string]string, len(fields)/2)
 		for j := 0; j+1 < len(fields); j += 2 {
@@ -73,10 +107,13 @@ func (v *View) Read(ctx context.Context, topic, orderingKey string) (ViewRows, e
 	return out, nil
 }
 
-// wholeness reads last_pos, next_offset, whole_from and incarnation. A view whose hash was made new is whole from the
-// offset at which the log ended at that moment.
+// wholeness reads last_pos, next_offset, whole_from and incarnation. A view that began with nothing is whole from the
+// offset at which the log ended at that moment; one that is being filled, or has lost something, answers no fields.
 func wholeness(answer any) (position uint64, incarnation string, whole bool, err error) {
 	fields, ok := answer.([]any)
+	if ok && len(fields) == 0 {
+		return 0, "", false, nil
+	}
 	if !ok || len(fields) != 4 {
 		return 0, "", false, errors.New("read a view's offset: not four fields")
 	}
@@ -84,7 +121,7 @@ func wholeness(answer any) (position uint64, incarnation string, whole bool, err
 	for i := range n {
 		s, ok := fields[i].(string)
 		if !ok {
-			return 0, "", false, nil // no offset: Redis is new, or forgot
+			return 0, "", false, fmt.Errorf("read a view's offset: field %d is missing", i)
 		}
 		if n[i], err = strconv.ParseInt(s, 10, 64); err != nil {
 			return 0, "", false, fmt.Errorf("read a view's offset: %w", err)
@@ -133,6 +170,11 @@ func (k redisKeys) tag() string {
 
 func (k redisKeys) offset() string { return k.tag() + "offset:" + k.p.ID() }
 
-func (k redisKeys) rows(d *Def, orderingKey string) string {
-	return k.tag() + d.Name(k.p.Version) + ":" + orderingKey
+// index is the hash that counts the rows of each hash, by its name.
+func (k redisKeys) index() string { return k.tag() + "index:" + k.p.ID() }
+
+func (k redisKeys) name(d *Def, orderingKey string) string {
+	return d.Name(k.p.Version) + ":" + orderingKey
 }
+
+func (k redisKeys) rows(d *Def, orderingKey string) string { return k.tag() + k.name(d, orderingKey) }

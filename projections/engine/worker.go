@@ -9,8 +9,6 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/twmb/franz-go/pkg/kgo"
-
-	"github.com/dangdangsalon/salon/eventstore"
 )
 
 // worker owns one partition from its assignment to its revocation. It holds the claim: nothing looks an epoch up when
@@ -31,16 +29,22 @@ type worker struct {
 	done  chan struct{} // closed when run has returned
 	wake  chan struct{} // one token: something below has changed
 
-	started bool          // run was called
-	gaps    int           // seen since the last batch
-	began   time.Time     // the last batch
-	took    time.Duration // the last batch, with all that it waited for
+	started  bool          // run was called
+	gaps     int           // seen since the last batch
+	began    time.Time     // the last batch
+	took     time.Duration // the last batch, with all that it waited for
+	lookedAt time.Time     // when a target that forgets was last looked at
+	isolation
+	retrying
 
 	mu       sync.Mutex
 	pending  []*kgo.Record // fetched and not yet applied, without gaps
 	tail     int64         // offset of the next record to be fetched
+	came     arrivals      // of what is pending
 	paused   bool
 	gap      bool  // a record was not the next one: fetch again from tail
+	heard    int64 // tail at the last look at the log's end
+	silent   int   // looks since then
 	fetchErr error // the broker does not have what we asked for
 	status   PartitionStatus
 }
@@ -101,13 +105,24 @@ func (w *worker) run() {
 
 // step claims the partition if it is not ours, or applies one batch.
 func (w *worker) step() error {
-	if w.owner == nil {
+	claimed := w.owner == nil
+	if claimed {
 		if err := w.claim(w.gone); err != nil {
 			return err
 		}
+	}
+	if err := w.whole(); err != nil {
+		w.owner = nil
+		return err
+	}
+	if claimed {
 		if w.owner.progress().NextOffset >= w.logEnd() {
 			return nil // well again; with records waiting, not before one of their batches went through
 		}
+	}
+	if err := w.retry(); err != nil {
+		w.owner = nil
+		return err
 	}
 	records, err := w.next()
 	if err != nil {
@@ -115,17 +130,22 @@ func (w *worker) step() error {
 		return err
 	}
 	for len(records) > 0 {
-		n, err := w.emit(records)
+		b, err := w.emit(records[:w.prefix(len(records))])
 		w.took = time.Since(w.began)
+		if b == nil && err == nil {
+			return nil // asked to stop
+		}
+		if poison(err) {
+			err = w.isolate(b)
+		} else if err == nil {
+			w.passed(b)
+		}
 		if err != nil {
 			w.owner = nil
 			return err
 		}
-		if n == 0 {
-			return nil // asked to stop
-		}
-		records = records[n:]
-		w.applied(n)
+		records = records[b.done:]
+		w.applied(b.done)
 	}
 	return nil
 }
@@ -136,14 +156,16 @@ func (w *worker) claim(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := w.s.same(ctx); err != nil {
+		return err
+	}
 	o, err := w.s.target.claim(ctx, w.s.topic, w.part, end)
 	if err != nil {
 		return err
 	}
 	from := o.progress().NextOffset
-	if from < start {
-		return &LogStartError{Topic: w.s.topic, Part: w.part, Offset: from, Start: start}
-	}
+	// Retention took records unread: the first one that is left names its predecessor, and what is missing is filled.
+	from = max(from, start)
 	// A broker that lost its tail ends below our offset. The relay fills it again, and may have begun to: where its end
 	// is now is not where it was cut, so the log is read from its start. What we have is dropped by pos.
 	if from > end {
@@ -151,7 +173,7 @@ func (w *worker) claim(ctx context.Context) error {
 	}
 	w.owner = o
 	w.mu.Lock()
-	w.status.Progress, w.status.LogEnd, w.status.Claimed = o.progress(), max(end, w.status.LogEnd), true
+	w.status.Progress, w.status.LogEnd, w.status.Claimed, w.status.Parked = o.progress(), max(end, w.status.LogEnd), true, len(o.parked())
 	w.mu.Unlock()
 	w.position(from)
 	return nil
@@ -165,7 +187,7 @@ func (w *worker) position(from int64) {
 		seek = true
 	}
 	if seek {
-		w.pending, w.tail = nil, from
+		w.pending, w.tail, w.came = nil, from, nil
 	} else {
 		for len(w.pending) > 0 && w.pending[0].Offset < from {
 			w.pending = w.pending[1:]
@@ -185,6 +207,9 @@ func (w *worker) position(from int64) {
 // next waits for records and takes as many as one batch may have. They stay pending until they are applied.
 func (w *worker) next() ([]*kgo.Record, error) {
 	for {
+		if err := w.look(); err != nil {
+			return nil, err
+		}
 		w.mu.Lock()
 		records, err, gap, tail := w.pending, w.fetchErr, w.gap, w.tail
 		w.gap = false
@@ -216,6 +241,9 @@ func (w *worker) next() ([]*kgo.Record, error) {
 		}
 		select {
 		case <-w.wake:
+		case <-w.lookAgain():
+			return nil, nil
+		case <-w.lookDue():
 		case <-w.stop:
 			return nil, nil
 		case <-w.gone.Done():
@@ -255,26 +283,44 @@ type batchKey struct{}
 
 // emit sends one message, a batch, and waits for the Router's handler to be done with it: one in flight a partition
 // is what keeps the order.
-func (w *worker) emit(records []*kgo.Record) (int, error) {
-	b := &batch{topic: w.s.topic, part: w.part, owner: w.owner, records: records}
+func (w *worker) emit(records []*kgo.Record) (*batch, error) {
+	w.mu.Lock()
+	fetched, apart := w.came.of(records[0].Offset), w.strikes > 0 || !w.status.Since.IsZero()
+	w.mu.Unlock()
+	b := &batch{
+		topic: w.s.topic, part: w.part, partitions: w.s.partitions, owner: w.owner, records: records,
+		most: w.most(), apart: apart, way: wayOf(records, fetched),
+	}
 	m := message.NewMessage("", nil)
 	m.SetContext(context.WithValue(w.gone, batchKey{}, b))
 	select {
 	case w.s.out <- m:
 	case <-w.stop:
-		return 0, nil
+		return nil, nil
 	case <-w.gone.Done():
-		return 0, w.gone.Err()
+		return nil, w.gone.Err()
 	}
 	select {
 	case <-m.Acked():
-		return b.done, nil
+		w.healed(b.filled)
+		return b, nil
 	case <-m.Nacked():
 		if b.err == nil {
 			b.err = errors.New("the handler ended without an error")
 		}
-		return 0, b.err
+		return b, b.err
 	}
+}
+
+// healed notes what came from the store.
+func (w *worker) healed(events int) {
+	if events == 0 {
+		return
+	}
+	w.mu.Lock()
+	w.status.Filled += int64(events)
+	w.mu.Unlock()
+	w.s.r.Log.Warn("projection healed a hole in the log", "projection", w.status.Projection, "topic", w.s.topic, "partition", w.part, "events", events)
 }
 
 // applied lets go of n records.
@@ -282,7 +328,7 @@ func (w *worker) applied(n int) {
 	w.gaps = 0
 	w.mu.Lock()
 	w.pending = w.pending[n:]
-	w.status.Progress, w.status.Moved = w.owner.progress(), time.Now()
+	w.status.Progress, w.status.Parked, w.status.Moved = w.owner.progress(), len(w.owner.parked()), time.Now()
 	w.mu.Unlock()
 	w.relieve()
 }
@@ -295,6 +341,7 @@ func (w *worker) deliver(records []*kgo.Record, logEnd int64, err error) {
 	if err != nil {
 		w.fetchErr = err
 	}
+	before := w.tail
 	for _, r := range records {
 		if r.Offset < w.tail {
 			continue
@@ -306,11 +353,27 @@ func (w *worker) deliver(records []*kgo.Record, logEnd int64, err error) {
 		w.pending = append(w.pending, r)
 		w.tail++
 	}
+	if w.tail > before {
+		w.came = append(w.came, arrival{before, time.Now()})
+	}
 	if !w.paused && len(w.pending) > 2*w.s.r.maxRecords() {
 		w.paused = true
 		w.s.pause(w.part)
 	}
 	w.signal()
+}
+
+// hears notes where the log ends, and tells for how many looks nothing has come of what there is.
+func (w *worker) hears(end int64) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.status.LogEnd = max(w.status.LogEnd, end)
+	if len(w.pending) > 0 || !w.status.Claimed || w.tail >= end || w.tail != w.heard {
+		w.silent, w.heard = 0, w.tail
+		return 0
+	}
+	w.silent++
+	return w.silent
 }
 
 // relieve resumes a partition that was paused because too much was pending.
@@ -327,71 +390,4 @@ func (w *worker) logEnd() int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.status.LogEnd
-}
-
-// failed notes why the partition stands still and says how long to leave it; a negative time is for good.
-func (w *worker) failed(err error, failures int) time.Duration {
-	w.mu.Lock()
-	w.status.Error, w.status.Claimed = err.Error(), false
-	if w.status.Since.IsZero() {
-		w.status.Since = time.Now()
-	}
-	w.mu.Unlock()
-	wait := w.s.r.backoff(failures, err)
-	// The first failures of an outage may heal unseen: a rebalance, a lock, a connection that the server closed.
-	if failures == 3 || wait < 0 {
-		w.log.Do(func() {
-			w.s.r.Log.Error("projection partition stopped", "projection", w.status.Projection, "topic", w.s.topic, "partition", w.part, "error", err)
-		})
-	}
-	return wait
-}
-
-func (w *worker) recovered() {
-	w.mu.Lock()
-	since := w.status.Since
-	w.status.Error, w.status.Since = "", time.Time{}
-	w.mu.Unlock()
-	logged := true
-	w.log.Do(func() { logged = false })
-	w.log = new(sync.Once)
-	if logged {
-		w.s.r.Log.Info("projection partition goes on", "projection", w.status.Projection, "topic", w.s.topic, "partition", w.part,
-			"stopped_for", time.Since(since).String())
-	}
-}
-
-// wait returns false when the worker is to end.
-func (w *worker) wait(d time.Duration) bool {
-	var after <-chan time.Time
-	if d >= 0 {
-		t := time.NewTimer(d)
-		defer t.Stop()
-		after = t.C
-	}
-	select {
-	case <-after:
-		return true
-	case <-w.stop:
-	case <-w.gone.Done():
-	}
-	return false
-}
-
-// backoff is how long a partition rests after its n-th failure in a row; negative: until it is assigned anew.
-func (r *Runner) backoff(n int, err error) time.Duration {
-	var unknown *eventstore.UnknownTypeError
-	var fold *foldError
-	longest := 5 * time.Second // a server that is away
-	switch {
-	case errors.As(err, &unknown):
-		return -1 // a release that knows the type will take the partition over
-	case errors.Is(err, ErrFenced):
-		// Whoever took the partition should keep it; taking it back at once would be a tug of war until our client
-		// has heard of the rebalance. If it is still ours after that, it is ours.
-		return r.fencedWait()
-	case errors.As(err, &fold):
-		longest = 30 * time.Second // the same event fails the same way until somebody changes something
-	}
-	return min(longest, 50*time.Millisecond<<min(n-1, 20))
 }

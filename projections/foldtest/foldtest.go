@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/dangdangsalon/salon/domain"
 	"github.com/dangdangsalon/salon/domain/groomer"
 	"github.com/dangdangsalon/salon/domain/schedule"
@@ -41,6 +43,7 @@ type Visit struct {
 	Minutes        int
 	PriceKRW       int64
 	Confirmed      bool // ever
+	Reminded       bool // of its present start
 	Refund         *int
 	Revision       uint64
 	Happened       int // events of it
@@ -91,6 +94,7 @@ func (s *Salon) Record(by domain.Actor, e domain.Event) engine.Event {
 	s.log.Now = s.log.Now.Add(time.Second)
 	out := engine.Event{
 		Fact:     domain.Fact{Event: e, Revision: s.next, At: s.log.Now, By: by},
+		ID:       eventstore.EventID(uuid.Nil, s.ID, int(s.next)), //nolint:gosec // a handful
 		Position: uint64(len(s.log.Events) + 1),
 		Stream:   eventstore.GroomerStream(s.ID),
 		Key:      s.ID,
@@ -169,9 +173,20 @@ func (s *Salon) Cancel(v *Visit, refund int) {
 func (s *Salon) Move(v *Visit, start time.Time) {
 	from := v.Start
 	v.Start = start
-	s.about(v, domain.Actor{ID: v.CustomerID, Role: domain.Customer}, groomer.Rescheduled{
+	e := groomer.Rescheduled{
 		ReservationID: v.ID, Start: start, FromStart: from, BufferMinutes: 10, Day: s.day(start), FromDay: s.day(from), Status: v.Status,
-	})
+	}
+	if v.Status == groomer.StatusRequested {
+		e.ExpiresAt = start
+	}
+	v.Reminded = false
+	s.about(v, domain.Actor{ID: v.CustomerID, Role: domain.Customer}, e)
+}
+
+// Remind notes that the visit is near, which changes nothing of it.
+func (s *Salon) Remind(v *Visit) {
+	v.Reminded = true
+	s.Record(domain.Actor{ID: "timers", Role: domain.System}, groomer.Reminded{ReservationID: v.ID, Day: v.Day(s), Start: v.Start})
 }
 
 // CheckIn notes that the dogs arrived.
@@ -210,6 +225,9 @@ func (s *Salon) Step(choose func(n int) int) {
 			steps = append(steps, s.Confirm, s.Decline, s.Expire, move, cancel)
 		case groomer.StatusConfirmed:
 			steps = append(steps, s.CheckIn, s.Miss, move, cancel)
+			if !s.Visits[i].Reminded {
+				steps = append(steps, s.Remind)
+			}
 		case groomer.StatusCheckedIn:
 			steps = append(steps, s.Complete)
 		}

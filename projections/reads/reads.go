@@ -44,6 +44,11 @@ type Queryer interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
+// Execer is what a statement needs of a pool, a connection or a transaction.
+type Execer interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
 // DB is an open reads database, safe for concurrent use.
 type DB struct {
 	dialect Dialect
@@ -176,6 +181,10 @@ func (db *DB) Dialect() Dialect { return db.dialect }
 // Writer is the pool of write connections, for the engine. On SQLite it is one connection.
 func (db *DB) Writer() *sql.DB { return db.write }
 
+// Reader is the pool of read connections: each statement by itself sees the latest state. Snapshot is for those that
+// have to agree.
+func (db *DB) Reader() Queryer { return db.read }
+
 // Ping sees that the server answers.
 func (db *DB) Ping(ctx context.Context) error {
 	// The write pool: on SQLite it makes the file, which a query-only connection cannot.
@@ -219,6 +228,36 @@ func (db *DB) Snapshot(ctx context.Context, fn func(ctx context.Context, q Query
 		}
 	}
 	return err
+}
+
+// Only runs fn while nobody else runs under the same name, on one connection: where that breaks, what fn goes on to do on it
+// fails, and another may run. It is for statements that no transaction holds back, as those that make and drop tables. The
+// one writer of SQLite is alone anyway.
+func (db *DB) Only(ctx context.Context, name string, fn func(ctx context.Context, x Execer) error) error {
+	if db.dialect == SQLite {
+		return fn(ctx, db.write)
+	}
+	conn, err := db.write.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("reads database: %w", err)
+	}
+	defer conn.Close()
+	var got sql.NullInt64
+	// Names are the server's, and at most 64 characters long. MySQL 9 has no MD5.
+	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(SHA2(CONCAT(DATABASE(), ?), 224), 10)", "/"+name).Scan(&got); err != nil {
+		return fmt.Errorf("lock %s: %w", name, err)
+	}
+	if got.Int64 != 1 {
+		return fmt.Errorf("lock %s: another process has held it for 10 s", name)
+	}
+	defer func() {
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		if _, err := conn.ExecContext(end, "DO RELEASE_LOCK(SHA2(CONCAT(DATABASE(), ?), 224))", "/"+name); err != nil {
+			_ = conn.Raw(func(any) error { return errBadConn }) // throws the connection away, and the lock with it
+		}
+	}()
+	return fn(ctx, conn)
 }
 
 // Write runs fn in one read-write transaction and commits it unless fn fails.

@@ -202,3 +202,40 @@ func TestAWrongURLIsRefusedWithoutItsPassword(t *testing.T) {
 		}
 	}
 }
+
+// What a statement's values cause is the event's fault; what the state of the server causes is not.
+func TestRefusesData(t *testing.T) {
+	t.Parallel()
+	onDatabases(t, func(t *testing.T, url string) {
+		db := open(t, url)
+		create := "CREATE TABLE picky (id VARCHAR(3) CHARACTER SET utf8mb4 NOT NULL PRIMARY KEY, n INT NOT NULL CHECK (n < 100))"
+		bad := []string{
+			"INSERT INTO picky VALUES ('a', NULL)", "INSERT INTO picky VALUES ('a', 100)", "INSERT INTO picky VALUES ('a', 1), ('a', 2)",
+		}
+		if db.Dialect() == reads.MySQL {
+			bad = append(bad, "INSERT INTO picky VALUES ('long', 1)", "INSERT INTO picky VALUES ('a', 5000000000)",
+				"INSERT INTO picky VALUES ('a', 'one')", "INSERT INTO picky VALUES (x'ff', 1)")
+		} else {
+			create = "CREATE TABLE picky (id INTEGER PRIMARY KEY, n INT NOT NULL CHECK (n < 100))"
+			bad = append(bad[:2:2], "INSERT INTO picky VALUES ('no integer', 1)")
+		}
+		if _, err := db.Writer().ExecContext(t.Context(), create); err != nil {
+			t.Fatal(err)
+		}
+		for _, statement := range bad {
+			if _, err := db.Writer().ExecContext(t.Context(), statement); !reads.RefusesData(err) {
+				t.Errorf("%s: %v is not said to be about data", statement, err)
+			}
+		}
+		for _, statement := range []string{"INSERT INTO picky (nowhere) VALUES (1)", "INSERT INTO nothing VALUES (1)", "INSERT"} {
+			if _, err := db.Writer().ExecContext(t.Context(), statement); err == nil || reads.RefusesData(err) {
+				t.Errorf("%s: %v is said to be about data", statement, err)
+			}
+		}
+		ended, end := context.WithCancel(t.Context())
+		end()
+		if _, err := db.Writer().ExecContext(ended, bad[0]); err == nil || reads.RefusesData(err) {
+			t.Errorf("%v is said to be about data", err)
+		}
+	})
+}

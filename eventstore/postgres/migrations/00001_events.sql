@@ -130,11 +130,3 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
-
--- +goose Down
-DROP FUNCTION append_events;
-DROP TABLE snapshots;
-DROP TABLE person_keys;
-DROP TABLE store_head;
-DROP TABLE commands;
-DROP TABLE events;

@@ -50,10 +50,3 @@ CREATE TABLE snapshots (
     hash         BLOB    NOT NULL,
     PRIMARY KEY (stream, fold_version)
 );
-
--- +goose Down
-DROP TABLE snapshots;
-DROP TABLE person_keys;
-DROP TABLE store_head;
-DROP TABLE commands;
-DROP TABLE events;

@@ -1,0 +1,351 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/user"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dangdangsalon/salon/projections/reads"
+	"github.com/dangdangsalon/salon/projections/rebuild"
+)
+
+// oneVersion is what a verb about one version takes.
+type oneVersion struct {
+	Name string `arg:"" help:"The projection and, after an @, its version: reservations@2. Without one: rebuild, verify and switch take the newest, rollback the one before; drop wants it named."`
+
+	whichSystem `embed:""`
+}
+
+type projectionsRebuildCmd struct {
+	oneVersion `embed:""`
+
+	Detach bool `help:"Do not wait for the end."`
+}
+
+type projectionsVerifyCmd struct {
+	oneVersion `embed:""`
+
+	Against int  `help:"The version to compare with. Defaults to the one that serves."`
+	Detach  bool `help:"Do not wait for the end."`
+}
+
+// forced is for what is refused otherwise.
+type forced struct {
+	Force  bool   `help:"Although the version was not verified, or lags."`
+	Reason string `help:"Why it is forced; kept with the run."`
+}
+
+type projectionsSwitchCmd struct {
+	oneVersion `embed:""`
+	forced     `embed:""`
+}
+
+type projectionsRollbackCmd struct {
+	oneVersion `embed:""`
+	forced     `embed:""`
+}
+
+type projectionsDropCmd struct {
+	oneVersion `embed:""`
+
+	Confirm string `help:"The version's name, reservations_v1. Without it, it is asked for."`
+}
+
+type projectionsRunsCmd struct {
+	oneVersion `embed:""`
+}
+
+type projectionsCancelCmd struct {
+	RunID string `arg:"" help:"As runs shows it."`
+
+	whichSystem `embed:""`
+}
+
+func (c *projectionsRebuildCmd) Run(ctx context.Context, t *terminal) error {
+	return c.do(ctx, t, rebuild.Request{Kind: rebuild.Rebuild, Projection: c.Name}, !c.Detach)
+}
+
+func (c *projectionsVerifyCmd) Run(ctx context.Context, t *terminal) error {
+	return c.do(ctx, t, rebuild.Request{Kind: rebuild.Verify, Projection: c.Name, Against: c.Against}, !c.Detach)
+}
+
+func (c *projectionsSwitchCmd) Run(ctx context.Context, t *terminal) error {
+	return c.do(ctx, t, rebuild.Request{Kind: rebuild.Switch, Projection: c.Name, Force: c.Force, Reason: c.Reason}, true)
+}
+
+func (c *projectionsRollbackCmd) Run(ctx context.Context, t *terminal) error {
+	return c.do(ctx, t, rebuild.Request{Kind: rebuild.Rollback, Projection: c.Name, Force: c.Force, Reason: c.Reason}, true)
+}
+
+func (c *projectionsDropCmd) Run(ctx context.Context, t *terminal) error {
+	if c.Confirm == "" {
+		fmt.Fprintf(t.err, "This removes %s with all its rows. Type its name, as in reservations_v1, to go on: ", c.Name)
+		line, err := bufio.NewReader(os.Stdin).ReadString('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return fmt.Errorf("read the name: %w", err)
+		}
+		c.Confirm = strings.TrimSpace(line)
+	}
+	return c.do(ctx, t, rebuild.Request{Kind: rebuild.Drop, Projection: c.Name, Confirm: c.Confirm}, true)
+}
+
+func (c *projectionsRunsCmd) Run(ctx context.Context, t *terminal) error {
+	all := []rebuild.Run{}
+	err := c.runs(ctx, func(ctx context.Context, d runsDesk) error {
+		some, err := d.Runs(ctx, c.Name)
+		all = append(all, some...)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if c.Output == "json" {
+		return writeJSON(t.out, all)
+	}
+	w := tabwriter.NewWriter(t.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "RUN\tKIND\tVERSION\tSTATE\tPHASE\tDONE\tROWS\tASKED\tTOOK\tBY\tDETAIL")
+	for _, r := range all {
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%d/%d\t%d\t%s\t%s\t%s\t%s\n", r.ID, r.Kind, r.Version, r.State, r.Phase, r.Done, r.Total, r.Rows,
+			r.AskedAt.Format(time.RFC3339), took(r), r.AskedBy, firstOf(r.Detail, r.Reason))
+	}
+	return w.Flush()
+}
+
+func took(r rebuild.Run) string {
+	if !r.Ended() {
+		return ""
+	}
+	return r.EndedAt.Sub(r.AskedAt).Round(time.Millisecond).String()
+}
+
+func firstOf(texts ...string) string {
+	for _, s := range texts {
+		if s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+func (c *projectionsCancelCmd) Run(ctx context.Context, t *terminal) error {
+	return c.runs(ctx, func(ctx context.Context, d runsDesk) error {
+		r, err := d.Cancel(ctx, c.RunID)
+		if err != nil {
+			return err
+		}
+		_, err = c.follow(ctx, t, d, r)
+		return err
+	})
+}
+
+// runsDesk takes what is asked of versions: rebuild.Desk itself, or the process that has it.
+type runsDesk interface {
+	Ask(ctx context.Context, q rebuild.Request) (rebuild.Run, error)
+	Run(ctx context.Context, id string) (rebuild.Run, error)
+	Runs(ctx context.Context, name string) ([]rebuild.Run, error)
+	Cancel(ctx context.Context, id string) (rebuild.Run, error)
+}
+
+// versions takes what is asked of versions in the reads database.
+func (n *node) versions() *rebuild.Desk { return &rebuild.Desk{DB: n.reads, Of: allProjections()} }
+
+// endsOf tells rebuilds where the topics' partitions end in Kafka.
+func (n *node) endsOf(ctx context.Context, topics []string) (map[rebuild.Partition]int64, error) {
+	ends, err := n.ends(ctx, topics)
+	out := make(map[rebuild.Partition]int64, len(ends))
+	for at, offset := range ends {
+		out[rebuild.Partition(at)] = offset
+	}
+	return out, err
+}
+
+// runs lets work ask the process that owns the data folder or, when servers are named, the reads database.
+func (c *whichSystem) runs(ctx context.Context, work func(context.Context, runsDesk) error) (err error) {
+	if err := c.ReadFiles(); err != nil {
+		return usage(err)
+	}
+	if c.Reads == "" {
+		err = work(ctx, socketDesk{socketClient(socketPath(c.Data)), socketPath(c.Data)})
+	} else {
+		if err := c.Need(false, false, true, false); err != nil {
+			return usage(err)
+		}
+		n := &node{servers: c.Servers}
+		if n.reads, err = reads.Open(ctx, c.Reads); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, n.reads.Close()) }()
+		err = work(ctx, n.versions())
+	}
+	if errors.Is(err, rebuild.ErrUnknown) || errors.As(err, new(notThere)) {
+		return usage(err)
+	}
+	return err
+}
+
+// notThere is what another process does not know.
+type notThere string
+
+func (e notThere) Error() string { return string(e) }
+
+// do asks, and follows the run to its end.
+func (c *oneVersion) do(ctx context.Context, t *terminal, q rebuild.Request, follow bool) error {
+	q.By = "cli"
+	if u, err := user.Current(); err == nil {
+		q.By += ":" + u.Username
+	}
+	return c.runs(ctx, func(ctx context.Context, d runsDesk) error {
+		r, err := d.Ask(ctx, q)
+		if err != nil {
+			return err
+		}
+		if follow {
+			if r, err = c.follow(ctx, t, d, r); err != nil {
+				return err
+			}
+		}
+		if c.Output == "json" {
+			err = writeJSON(t.out, r)
+		} else {
+			err = printRun(t.out, r)
+		}
+		if r.State == rebuild.Failed || r.State == rebuild.Cancelled {
+			err = errors.Join(err, fmt.Errorf("the %s was %s: %s", r.Kind, r.State, firstOf(r.Detail, "somebody cancelled it")))
+		}
+		if r.Report != nil && !r.Report.Equal() {
+			err = errors.Join(err, errors.New("the versions differ"))
+		}
+		return err
+	})
+}
+
+// follow tells on stderr how a run goes, until it has ended. Whoever stops following does not stop the run.
+func (c *whichSystem) follow(ctx context.Context, t *terminal, d runsDesk, r rebuild.Run) (rebuild.Run, error) {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	began, said, last := time.Now(), time.Time{}, ""
+	for !r.Ended() {
+		select {
+		case <-ctx.Done():
+			return r, fmt.Errorf("the run goes on without us: salon projections runs %s shows it, cancel %s ends it", r.Projection, r.ID)
+		case <-tick.C:
+		}
+		now, err := d.Run(ctx, r.ID)
+		if err != nil {
+			return r, err
+		}
+		r = now
+		what := string(r.State) + r.Phase + r.Detail
+		if what == last && time.Since(said) < 2*time.Second || r.Ended() {
+			continue
+		}
+		said, last = time.Now(), what
+		line := fmt.Sprintf("%s %s@%d: %s %d of %d, %d events, %d rows, %.0f s", r.Kind, r.Projection, r.Version, firstOf(r.Phase, string(r.State)), r.Done, r.Total,
+			r.Events, r.Rows, time.Since(began).Seconds())
+		if r.State == rebuild.Asked && time.Since(began) > 5*time.Second {
+			line += "; nobody has begun with it: does a projector run?"
+		}
+		fmt.Fprintln(t.err, strings.TrimSuffix(line+"; "+r.Detail, "; "))
+	}
+	return r, nil
+}
+
+func printRun(out io.Writer, r rebuild.Run) error {
+	id := fmt.Sprintf("%s@%d", r.Projection, r.Version)
+	var err error
+	switch {
+	case !r.Ended():
+		_, err = fmt.Fprintf(out, "%s of %s is run %s; salon projections runs %s shows it.\n", r.Kind, id, r.ID, r.Projection)
+	case r.State != rebuild.Done:
+	case r.Kind == rebuild.Rebuild:
+		_, err = fmt.Fprintf(out, "%s is built and keeps up: %d rows in %s. Next: salon projections verify %s\n", id, r.Rows, took(r), id)
+	case r.Kind == rebuild.Verify:
+		err = printReport(out, r)
+	case r.Kind == rebuild.Drop:
+		_, err = fmt.Fprintf(out, "%s is gone.\n", id)
+	default:
+		_, err = fmt.Fprintf(out, "%s serves; before it was version %d, which keeps up until it is dropped.\n", id, r.Against)
+	}
+	return err
+}
+
+// runRoutes answer the verbs on versions for other processes.
+func (n *node) runRoutes(mux *http.ServeMux, answer func(w http.ResponseWriter, body any, err error)) {
+	mux.HandleFunc("POST /runs", func(w http.ResponseWriter, r *http.Request) {
+		var q rebuild.Request
+		if err := json.Unmarshal([]byte(r.URL.Query().Get("request")), &q); err != nil {
+			answer(w, nil, err)
+			return
+		}
+		run, err := n.versions().Ask(r.Context(), q)
+		answer(w, run, err)
+	})
+	mux.HandleFunc("GET /runs", func(w http.ResponseWriter, r *http.Request) {
+		all, err := n.versions().Runs(r.Context(), r.URL.Query().Get("name"))
+		answer(w, all, err)
+	})
+	mux.HandleFunc("GET /run", func(w http.ResponseWriter, r *http.Request) {
+		run, err := n.versions().Run(r.Context(), r.URL.Query().Get("id"))
+		answer(w, run, err)
+	})
+	mux.HandleFunc("POST /cancel", func(w http.ResponseWriter, r *http.Request) {
+		run, err := n.versions().Cancel(r.Context(), r.URL.Query().Get("id"))
+		answer(w, run, err)
+	})
+}
+
+func (d socketDesk) Ask(ctx context.Context, q rebuild.Request) (run rebuild.Run, err error) {
+	b, err := json.Marshal(q)
+	if err != nil {
+		return run, err
+	}
+	return run, d.call(ctx, http.MethodPost, "/runs", url.Values{"request": {string(b)}}, &run)
+}
+
+func (d socketDesk) Run(ctx context.Context, id string) (run rebuild.Run, err error) {
+	return run, d.call(ctx, http.MethodGet, "/run", url.Values{"id": {id}}, &run)
+}
+
+func (d socketDesk) Runs(ctx context.Context, name string) (all []rebuild.Run, err error) {
+	return all, d.call(ctx, http.MethodGet, "/runs", url.Values{"name": {name}}, &all)
+}
+
+func (d socketDesk) Cancel(ctx context.Context, id string) (run rebuild.Run, err error) {
+	return run, d.call(ctx, http.MethodPost, "/cancel", url.Values{"id": {id}}, &run)
+}
+
+// printReport tells what a verification found.
+func printReport(out io.Writer, r rebuild.Run) error {
+	p := r.Report
+	fmt.Fprintf(out, "%d rows of %s@%d compared with version %d in %s; %d keys were folded anew, since events came between.\n",
+		p.Rows, r.Projection, r.Version, r.Against, took(r), p.Refolded)
+	for _, e := range p.Expected {
+		fmt.Fprintf(out, "not compared: %s %s: %s\n", e.Table, e.Column, e.Why)
+	}
+	if len(p.Parked) > 0 {
+		fmt.Fprintf(out, "not compared, since they are parked: %s\n", strings.Join(p.Parked, ", "))
+	}
+	for _, u := range p.Listed {
+		after := ""
+		if u.Event != nil {
+			after = fmt.Sprintf(", since the %s at position %d (%s)", u.Event.Type, u.Event.Position, u.Event.ID)
+		}
+		fmt.Fprintf(out, "%s %s %s: %s%s\n", u.Table, u.Row, strings.Join(u.Columns, ", "), u.Why, after)
+	}
+	if p.Equal() {
+		_, err := fmt.Fprintf(out, "No row differs. Next: salon projections switch %s@%d\n", r.Projection, r.Version)
+		return err
+	}
+	_, err := fmt.Fprintf(out, "%d rows differ.\n", p.Differ)
+	return err
+}

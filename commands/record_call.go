@@ -1,0 +1,59 @@
+package commands
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/dangdangsalon/salon/domain"
+	"github.com/dangdangsalon/salon/domain/admin"
+	"github.com/dangdangsalon/salon/eventstore"
+)
+
+// RecordCall notes an admin's, analyst's or operator's call in their stream. Who cannot have the call recorded must not
+// act: nil alone means that it is on disk. A call that failed here may be recorded all the same.
+//
+// There is nothing to decide, so it is no way of [Execute]: no state is read, the revision does not matter, and each call
+// is a command of its own, also one that is repeated.
+func RecordCall(ctx context.Context, store eventstore.Store, by domain.Actor, operation, about string) error {
+	ctx, cancel := context.WithTimeout(ctx, longest)
+	defer cancel()
+	id, err := uuid.NewRandom()
+	if err != nil {
+		return fmt.Errorf("name a command: %w", err)
+	}
+	e := admin.Called{Operation: operation, About: about}
+	data, err := eventstore.Catalog().Encode(e)
+	if err != nil {
+		return err
+	}
+	metadata, err := json.Marshal(eventstore.Metadata{
+		CommandID: id, Command: "record_call", Actor: by, CorrelationID: id.String(), CausationID: id.String(), Traceparent: traceparent(ctx),
+	})
+	if err != nil {
+		return fmt.Errorf("encode metadata: %w", err)
+	}
+	stream := eventstore.AdminStream(by)
+	a := eventstore.Append{
+		Stream: stream, Key: by.Subject(), Expected: eventstore.AnyRevision, Metadata: metadata, DecidedAt: eventstore.Micros(time.Now()),
+		Command: eventstore.Command{ID: id, Actor: by.Subject()},
+		Events:  []eventstore.NewEvent{{ID: eventstore.EventID(id, stream, 0), Type: e.EventType(), Data: data}},
+	}
+	_, err = store.Append(ctx, a)
+	if errors.Is(err, eventstore.ErrOutcomeUnknown) && ctx.Err() == nil {
+		_, err = store.Append(ctx, a)
+	}
+	var duplicate *eventstore.DuplicateError
+	switch {
+	case err == nil, errors.As(err, &duplicate): // the first try had it
+		return nil
+	case errors.Is(err, eventstore.ErrOutcomeUnknown):
+		// Of the note alone: what was asked for has not begun, and the caller may simply ask again.
+		err = fmt.Errorf("%w: %v", eventstore.ErrUnavailable, err) //nolint:errorlint // it must not be taken for a write's
+	}
+	return fmt.Errorf("record %s of %s: %w", operation, by.Subject(), err)
+}

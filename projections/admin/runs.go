@@ -1,0 +1,91 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/dangdangsalon/salon/internal/auth"
+	"github.com/dangdangsalon/salon/internal/httpserver"
+	"github.com/dangdangsalon/salon/projections/rebuild"
+)
+
+const ofProjection = "/v1/admin/projections/{name}"
+
+// registerRuns adds what is asked of versions. Each answers 202 with its run: of a switch or rollback one that has ended.
+func (h handlers) registerRuns(api huma.API, who []string) {
+	for kind, summary := range map[rebuild.Kind]string{
+		rebuild.Rebuild:  "Build a version from the event store, beside the one that serves",
+		rebuild.Verify:   "Compare a version with the one that serves",
+		rebuild.Switch:   "Answer reads from another version",
+		rebuild.Rollback: "Answer reads from the version before the last switch again",
+		rebuild.Drop:     "Remove a version that does not serve",
+	} {
+		op := httpserver.Operation(string(kind)+"-projection", http.MethodPost, ofProjection+"/"+string(kind), summary, who...)
+		op.DefaultStatus = http.StatusAccepted
+		huma.Register(api, op, func(ctx context.Context, in *runInput) (*answer[rebuild.Run], error) { return h.ask(ctx, kind, in) })
+	}
+	huma.Register(api, httpserver.Operation("list-runs", http.MethodGet, ofProjection+"/runs", "What was asked of a projection's versions, newest first", who...), h.runs)
+	huma.Register(api, httpserver.Operation("get-run", http.MethodGet, ofProjection+"/runs/{run_id}", "How a run is", who...), h.run)
+	cancel := httpserver.Operation("cancel-run", http.MethodPost, ofProjection+"/runs/{run_id}/cancel", "Give a run up: what it made is removed", who...)
+	cancel.DefaultStatus = http.StatusAccepted
+	huma.Register(api, cancel, h.cancel)
+}
+
+// recorded notes the call before it does what was asked.
+func recorded[T any](ctx context.Context, h handlers, operation, about string, work func() (T, error)) (*answer[T], error) {
+	id, _ := auth.From(ctx)
+	if err := h.recorder(id)(ctx, operation, about); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotRecorded, err)
+	}
+	body, err := work()
+	return answered(ctx, body, err)
+}
+
+type runInput struct {
+	Name string `path:"name" maxLength:"120" doc:"reservations (its newest version), reservations@2 or reservations_v2"`
+	Body struct {
+		Against int    `json:"against,omitempty" minimum:"1" doc:"To verify: the version to compare with; without it, the one that serves"`
+		Force   bool   `json:"force,omitempty" doc:"To switch or roll back although the version was not verified, or lags"`
+		Reason  string `json:"reason,omitempty" maxLength:"500" doc:"Why it is forced; kept with the run"`
+		Confirm string `json:"confirm,omitempty" maxLength:"120" doc:"To drop: the version's name, reservations_v1"`
+	}
+}
+
+func (h handlers) ask(ctx context.Context, kind rebuild.Kind, in *runInput) (*answer[rebuild.Run], error) {
+	return recorded(ctx, h, string(kind)+"-projection", in.Name, func() (rebuild.Run, error) {
+		by, _ := auth.From(ctx)
+		return h.of.Versions.Ask(ctx, rebuild.Request{
+			Kind: kind, Projection: in.Name, Against: in.Body.Against, By: by.Role + ":" + by.Sub,
+			Force: in.Body.Force, Reason: in.Body.Reason, Confirm: in.Body.Confirm,
+		})
+	})
+}
+
+// Runs is a list of runs.
+type Runs struct {
+	Items      []rebuild.Run `json:"items" nullable:"false"`
+	NextCursor *string       `json:"next_cursor" doc:"Always null: the latest hundred are listed"`
+}
+
+func (h handlers) runs(ctx context.Context, in *Named) (*answer[Runs], error) {
+	return recorded(ctx, h, "list-runs", in.Name, func() (Runs, error) {
+		all, err := h.of.Versions.Runs(ctx, in.Name)
+		return Runs{Items: append([]rebuild.Run{}, all...)}, err
+	})
+}
+
+type oneRun struct {
+	Named
+	RunID string `path:"run_id" maxLength:"64"`
+}
+
+func (h handlers) run(ctx context.Context, in *oneRun) (*answer[rebuild.Run], error) {
+	return recorded(ctx, h, "get-run", in.Name+"/"+in.RunID, func() (rebuild.Run, error) { return h.of.Versions.Run(ctx, in.RunID) })
+}
+
+func (h handlers) cancel(ctx context.Context, in *oneRun) (*answer[rebuild.Run], error) {
+	return recorded(ctx, h, "cancel-run", in.Name+"/"+in.RunID, func() (rebuild.Run, error) { return h.of.Versions.Cancel(ctx, in.RunID) })
+}

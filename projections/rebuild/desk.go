@@ -1,0 +1,173 @@
+package rebuild
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/dangdangsalon/salon/projections/engine"
+	"github.com/dangdangsalon/salon/projections/reads"
+)
+
+// Desk takes what is asked of projections' versions, and tells what became of it. Any node may have one.
+type Desk struct {
+	DB *reads.DB
+	Of []engine.Projection // the newest version of each, with its Earlier ones
+}
+
+// Request is what is asked.
+type Request struct {
+	Kind       Kind   `json:"kind"`
+	Projection string `json:"projection"` // "reservations", "reservations@2" or "reservations_v2"
+	Against    int    `json:"against"`    // of a verification: the other version; 0: the one that serves
+	By         string `json:"by"`
+	Force      bool   `json:"force"`   // of a switch or rollback: although it was not verified, or lags
+	Reason     string `json:"reason"`  // why it is forced: kept with the run
+	Confirm    string `json:"confirm"` // of a drop: the version's ID, "reservations_v1"
+}
+
+// RefusedError is something that must not be done as things are. Code is stable.
+type RefusedError struct{ Code, Why string }
+
+func (e *RefusedError) Error() string { return e.Why }
+
+func refused(format string, args ...any) error {
+	return &RefusedError{"projection.refused", fmt.Sprintf(format, args...)}
+}
+
+// Ask notes a run, or for a switch or rollback does it. The error is ErrUnknown for what there is not, or a RefusedError.
+func (d *Desk) Ask(ctx context.Context, q Request) (Run, error) {
+	if q.Kind == Switch || q.Kind == Rollback {
+		return d.move(ctx, q)
+	}
+	p, explicit, err := d.find(q.Projection)
+	if err != nil {
+		return Run{}, err
+	}
+	r := Run{ID: uuid.NewString(), Projection: p.Name, Kind: q.Kind, Version: p.Version, State: Asked, AskedBy: q.By, Reason: q.Reason, AskedAt: time.Now().UTC()}
+	if p.Target != engine.SQL {
+		return r, refused("%s is a view: it is filled from the tables behind it, and has nothing to be rebuilt from", p.Name)
+	}
+	err = d.DB.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		state, err := engine.StateOf(ctx, tx, p)
+		if err != nil {
+			return err
+		}
+		serves, _, err := engine.ActiveVersion(ctx, tx, p.Name)
+		if err != nil {
+			return err
+		}
+		switch q.Kind {
+		case Rebuild:
+			if state == engine.Live {
+				return refused("%s is live already: a changed fold is a new version; to build this one anew, drop it first", p.ID())
+			}
+		case Verify:
+			if r.Against = q.Against; r.Against == 0 {
+				r.Against = serves
+			}
+			if err := comparable(ctx, tx, p, r.Against, state); err != nil {
+				return err
+			}
+		case Drop:
+			switch {
+			case !explicit:
+				return refused("say which version to drop: %s@N", p.Name)
+			case state == "":
+				return refused("there is nothing of %s", p.ID())
+			case serves == p.Version:
+				return refused("%s serves: switch to another version first", p.ID())
+			case q.Confirm != p.ID():
+				return refused("to drop %s with all its rows, confirm it by its name: %s", p.ID(), p.ID())
+			}
+		default:
+			return fmt.Errorf("%w: nothing is called %q", ErrUnknown, q.Kind)
+		}
+		return reserve(ctx, tx, d.DB.Dialect(), r)
+	})
+	return r, err
+}
+
+func comparable(ctx context.Context, q reads.Queryer, p engine.Projection, against int, state engine.State) error {
+	other, known := p.At(against)
+	if !known {
+		return fmt.Errorf("%w: this release has no version %d of %s", ErrUnknown, against, p.Name)
+	}
+	if against == p.Version {
+		return refused("%s would be compared with itself: name the version to verify, or another with --against", p.ID())
+	}
+	beside, err := engine.StateOf(ctx, q, other)
+	if err != nil {
+		return err
+	}
+	for _, v := range []struct {
+		p engine.Projection
+		s engine.State
+	}{{p, state}, {other, beside}} {
+		if v.s != engine.Live {
+			return refused("%s is not live: only what is kept up to date can be compared", v.p.ID())
+		}
+	}
+	return nil
+}
+
+// Run tells how a run is. The error is ErrUnknown when there is none.
+func (d *Desk) Run(ctx context.Context, id string) (Run, error) {
+	return getRun(ctx, d.DB.Reader(), id)
+}
+
+// Runs lists the runs of a projection, the newest first.
+func (d *Desk) Runs(ctx context.Context, name string) ([]Run, error) {
+	p, _, err := d.find(name)
+	if err != nil {
+		return nil, err
+	}
+	return queryRuns(ctx, d.DB.Reader(), "WHERE projection = ? ORDER BY asked_at DESC, run_id LIMIT 100", p.Name)
+}
+
+// Cancel asks that a run be given up: what it made is removed. A run that has ended is refused.
+func (d *Desk) Cancel(ctx context.Context, id string) (Run, error) {
+	n, err := affected(d.DB.Writer().ExecContext(ctx, "UPDATE projection_runs SET cancel = 1 WHERE run_id = ? AND state IN (?, ?)", id, Asked, Running))
+	if err != nil {
+		return Run{}, fmt.Errorf("cancel run %s: %w", id, err)
+	}
+	r, err := d.Run(ctx, id)
+	if err == nil && n == 0 {
+		err = refused("run %s has ended: it is %s", id, r.State)
+	}
+	return r, err
+}
+
+// find finds a version: reservations is the newest that this release has, reservations@1 and reservations_v1 that one.
+func (d *Desk) find(name string) (p engine.Projection, explicit bool, err error) {
+	base, version, explicit := strings.Cut(name, "@")
+	for _, p := range d.Of {
+		if p.Name == base && !explicit {
+			return p, false, nil
+		}
+		n, err := strconv.Atoi(version)
+		if at, found := p.At(n); p.Name == base && err == nil && found {
+			return at, true, nil
+		}
+		if i := slices.IndexFunc(p.Versions(), func(v engine.Projection) bool { return v.ID() == name }); i >= 0 {
+			return p.Versions()[i], true, nil
+		}
+	}
+	return p, explicit, fmt.Errorf("%w: this release has no projection, or no version, called %q", ErrUnknown, name)
+}
+
+// verified tells by which run a version was found equal to another.
+func verified(ctx context.Context, q reads.Queryer, p engine.Projection) (run string, err error) {
+	err = q.QueryRowContext(ctx, "SELECT verified_run FROM projection_versions WHERE projection = ? AND version = ?", p.Name, p.Version).Scan(&run)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return run, err
+}

@@ -1,0 +1,157 @@
+package rebuild
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dangdangsalon/salon/projections/reads"
+)
+
+// errLost says that another worker has the run by now.
+var errLost = errors.New("another worker has taken the run over")
+
+// lease is a worker's hold of a run. Nothing is written without it.
+type lease struct {
+	db         *reads.DB
+	projection string
+	run        string
+	claim      string
+	epoch      int64
+}
+
+// reserve makes a new run the projection's only one. Until it has ended there can be no other.
+func reserve(ctx context.Context, tx *sql.Tx, dialect reads.Dialect, r Run) error {
+	insert, lock := "INSERT INTO projection_leases (projection, run_id, claim, epoch) VALUES (?, '', '', 0) ON CONFLICT DO NOTHING", ""
+	if dialect == reads.MySQL {
+		insert, lock = "INSERT IGNORE INTO projection_leases (projection, run_id, claim, epoch) VALUES (?, '', '', 0)", " FOR UPDATE"
+	}
+	if _, err := tx.ExecContext(ctx, insert, r.Projection); err != nil {
+		return fmt.Errorf("reserve %s: %w", r.Projection, err)
+	}
+	var holder string
+	if err := tx.QueryRowContext(ctx, "SELECT run_id FROM projection_leases WHERE projection = ?"+lock, r.Projection).Scan(&holder); err != nil {
+		return fmt.Errorf("reserve %s: %w", r.Projection, err)
+	}
+	if holder != "" {
+		return &RefusedError{Code: "projection.busy", Why: fmt.Sprintf("run %s of %s has not ended: wait for it, or cancel it", holder, r.Projection)}
+	}
+	if _, err := tx.ExecContext(ctx, "UPDATE projection_leases SET run_id = ?, claim = '', epoch = epoch + 1 WHERE projection = ?", r.ID, r.Projection); err != nil {
+		return fmt.Errorf("reserve %s: %w", r.Projection, err)
+	}
+	return insertRun(ctx, tx, r)
+}
+
+// take makes this worker the run's, and refuses whoever was before. taken is false when another was quicker.
+func take(ctx context.Context, db *reads.DB, r Run) (l lease, taken bool, err error) {
+	l = lease{db: db, projection: r.Projection, run: r.ID, claim: rand.Text()}
+	err = db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		var holder string
+		if err := tx.QueryRowContext(ctx, "SELECT run_id, epoch FROM projection_leases WHERE projection = ?", r.Projection).Scan(&holder, &l.epoch); err != nil {
+			return err
+		}
+		if holder != r.ID {
+			return nil
+		}
+		n, err := affected(tx.ExecContext(ctx, "UPDATE projection_leases SET claim = ?, epoch = epoch + 1 WHERE projection = ? AND run_id = ? AND epoch = ?",
+			l.claim, r.Projection, r.ID, l.epoch))
+		if err != nil || n != 1 {
+			return err
+		}
+		l.epoch++
+		taken = true
+		_, err = tx.ExecContext(ctx, "UPDATE projection_runs SET state = ?, beats = beats + 1, started_at = CASE WHEN started_at = 0 THEN ? ELSE started_at END WHERE run_id = ?",
+			Running, time.Now().UnixMicro(), r.ID)
+		return err
+	})
+	if err != nil {
+		return l, false, fmt.Errorf("take run %s: %w", r.ID, err)
+	}
+	return l, taken, nil
+}
+
+func affected(r sql.Result, err error) (int64, error) {
+	if err != nil {
+		return 0, err
+	}
+	return r.RowsAffected()
+}
+
+// hold is the first statement of each transaction: the lease is ours until it has ended. Those that hold it do not wait for
+// one another; whoever takes it over waits for them.
+func (l lease) hold(ctx context.Context, tx *sql.Tx) error {
+	lock := ""
+	if l.db.Dialect() == reads.MySQL {
+		lock = " LOCK IN SHARE MODE"
+	}
+	var claim string
+	var epoch int64
+	if err := tx.QueryRowContext(ctx, "SELECT claim, epoch FROM projection_leases WHERE projection = ?"+lock, l.projection).Scan(&claim, &epoch); err != nil {
+		return fmt.Errorf("look at the lease: %w", err)
+	}
+	if claim != l.claim || epoch != l.epoch {
+		return errLost
+	}
+	return nil
+}
+
+// write runs a transaction under the lease.
+func (l lease) write(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
+	return l.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		if err := l.hold(ctx, tx); err != nil {
+			return err
+		}
+		return fn(ctx, tx)
+	})
+}
+
+// tell notes how far the run is, and hears whether it is to be cancelled.
+func (l lease) tell(ctx context.Context, r Run) (cancel bool, err error) {
+	err = l.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "UPDATE projection_runs SET beats = beats + 1, phase = ?, done = ?, total = ?, events = ?, row_count = ?, detail = ? WHERE run_id = ?",
+			r.Phase, r.Done, r.Total, r.Events, r.Rows, r.Detail, l.run)
+		if err != nil {
+			return fmt.Errorf("note how far run %s is: %w", l.run, err)
+		}
+		if err = l.wanted(ctx, tx); errors.Is(err, errCancelled) {
+			cancel, err = true, nil
+		}
+		return err
+	})
+	return cancel, err
+}
+
+// wanted is errCancelled when somebody asked for the run to be given up, in the transaction that makes its work count.
+func (l lease) wanted(ctx context.Context, tx *sql.Tx) error {
+	var cancel bool
+	if err := tx.QueryRowContext(ctx, "SELECT cancel FROM projection_runs WHERE run_id = ?", l.run).Scan(&cancel); err != nil {
+		return fmt.Errorf("look whether run %s is wanted: %w", l.run, err)
+	}
+	if cancel {
+		return errCancelled
+	}
+	return nil
+}
+
+// end notes what became of the run and lets the projection go, in one transaction with what belongs to it.
+func (l lease) end(ctx context.Context, r Run, result []byte, with func(ctx context.Context, tx *sql.Tx) error) error {
+	return l.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		if with != nil {
+			if err := with(ctx, tx); err != nil {
+				return err
+			}
+		}
+		_, err := tx.ExecContext(ctx, "UPDATE projection_runs SET state = ?, phase = ?, detail = ?, result = ?, done = ?, total = ?, events = ?, row_count = ?, ended_at = ? WHERE run_id = ?",
+			r.State, r.Phase, r.Detail, string(result), r.Done, r.Total, r.Events, r.Rows, time.Now().UnixMicro(), l.run)
+		if err == nil {
+			_, err = tx.ExecContext(ctx, "UPDATE projection_leases SET run_id = '', claim = '' WHERE projection = ?", l.projection)
+		}
+		if err != nil {
+			return fmt.Errorf("end run %s: %w", l.run, err)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,120 @@
+package rebuild
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/dangdangsalon/salon/projections/engine"
+	"github.com/dangdangsalon/salon/projections/reads"
+)
+
+// allowedLag is how much older what a version shows may be than what serves, for reads to be moved to it.
+const allowedLag = time.Second
+
+// move points reads at another version: one row, so a read is answered from one version or the other, and the way back is
+// as short. A read that is under way keeps the version it began with, by its snapshot.
+func (d *Desk) move(ctx context.Context, q Request) (r Run, err error) {
+	p, explicit, err := d.find(q.Projection)
+	if err != nil {
+		return r, err
+	}
+	now := time.Now().UTC()
+	r = Run{ID: uuid.NewString(), Projection: p.Name, Kind: q.Kind, State: Done, AskedBy: q.By, AskedAt: now, StartedAt: now}
+	if q.Force && q.Reason == "" {
+		return r, refused("to force it, give the reason: it is kept")
+	}
+	lock := ""
+	if d.DB.Dialect() == reads.MySQL {
+		lock = " FOR UPDATE"
+	}
+	err = d.DB.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		var previous int
+		err := tx.QueryRowContext(ctx, "SELECT version, previous FROM projection_pointers WHERE projection = ?"+lock, p.Name).Scan(&r.Against, &previous)
+		if errors.Is(err, sql.ErrNoRows) {
+			return refused("%s has not begun: there is nothing to move reads from", p.Name)
+		}
+		if err != nil {
+			return fmt.Errorf("read the pointer of %s: %w", p.Name, err)
+		}
+		if q.Kind == Rollback && !explicit {
+			if previous == 0 {
+				return refused("reads of %s were never moved: there is nothing to go back to", p.Name)
+			}
+			var known bool
+			if p, known = p.At(previous); !known {
+				return refused("this release does not know version %d, to which a rollback would go", previous)
+			}
+		}
+		r.Version = p.Version
+		if r.Version == r.Against {
+			return refused("%s serves already", p.ID())
+		}
+		why, err := unfit(ctx, tx, p, r.Against, q.Kind)
+		if err != nil {
+			return err
+		}
+		if why != "" && !q.Force {
+			return refused("%s; --force with a --reason does it all the same", why)
+		}
+		if why != "" {
+			r.Reason, r.Detail = q.Reason, why
+		}
+		_, err = tx.ExecContext(ctx, "UPDATE projection_pointers SET version = ?, previous = ? WHERE projection = ?", r.Version, r.Against, p.Name)
+		if err != nil {
+			return fmt.Errorf("move reads to %s: %w", p.ID(), err)
+		}
+		r.EndedAt = time.Now().UTC()
+		return insertRun(ctx, tx, r)
+	})
+	return r, err
+}
+
+// unfit tells why reads should not be moved to a version, "" when they may. What is not live is refused in any case.
+func unfit(ctx context.Context, tx *sql.Tx, p engine.Projection, from int, kind Kind) (why string, err error) {
+	state, err := engine.StateOf(ctx, tx, p)
+	if err != nil {
+		return "", err
+	}
+	if state != engine.Live {
+		return "", refused("%s is not live: rebuild it first (salon projections rebuild %s@%d)", p.ID(), p.Name, p.Version)
+	}
+	if kind == Switch {
+		run, err := verified(ctx, tx, p)
+		if err != nil {
+			return "", fmt.Errorf("read what was verified of %s: %w", p.ID(), err)
+		}
+		if run == "" {
+			return fmt.Sprintf("%s was not verified, or differs (salon projections verify %s@%d)", p.ID(), p.Name, p.Version), nil
+		}
+	}
+	serving := engine.Projection{Name: p.Name, Version: from}.ID()
+	places, err := engine.PlacesOf(ctx, tx, []string{p.ID(), serving})
+	if err != nil {
+		return "", err
+	}
+	type part struct {
+		topic string
+		n     int32
+	}
+	to := map[part]engine.Place{}
+	for _, at := range places {
+		if at.Projection == p.ID() {
+			to[part{at.Topic, at.Part}] = at
+		}
+	}
+	for _, at := range places {
+		if at.Projection != serving {
+			continue
+		}
+		there, found := to[part{at.Topic, at.Part}]
+		if lag := at.LastRecordedAt.Sub(there.LastRecordedAt); at.LastPos > 0 && (!found || there.LastPos < at.LastPos && lag > allowedLag) {
+			return fmt.Sprintf("%s lags: in %s/%d it is at position %d, %s at %d", p.ID(), at.Topic, at.Part, there.LastPos, serving, at.LastPos), nil
+		}
+	}
+	return "", nil
+}
