@@ -22,7 +22,8 @@ import (
 //   - Once it has given up looking it says ConnectionClosed for ever, and calls that wait on the channel wait for ever;
 //     closing it makes them panic. Hence retire and the recover in attend.
 //   - When it looks for a node again it leaves the connection that it had open, for ever. Hence a client that does is
-//     retired; a call that begins in the moment in which another one fails may still cost an idle connection.
+//     retired; a call that begins in the moment in which another one fails may still cost a connection, and so may a
+//     leader that is gone when the client comes to it. gRPC lets go of these after half an hour without calls.
 //   - It means to ask for the leader and puts the header where it is not sent. Hence leaderOnly.
 //   - Its messages carry addresses. Hence what.
 
