@@ -64,7 +64,7 @@ func plants(t *testing.T, c *cluster, w *town, h past, m models, find finder) {
 	reports("an event that the log lacks", must(logged(t.Context(), c.kafka, c.prefix, clusterPartitions, more))(t), "events")
 
 	for _, planted := range []struct{ statement, says string }{
-		{"UPDATE reservations_v1 SET status = 'lost' LIMIT 1", "status is lost"},
+		{"UPDATE reservations_v2 SET status = 'lost' LIMIT 1", "status is lost"},
 		{"DELETE FROM chat_messages_v1 LIMIT 1", "chat_messages lacks the row"},
 		{"INSERT INTO history_v1 SELECT reservation_id, revision + 100000, groomer_id, customer_id, what, at, actor_id, actor_role, start_at, " +
 			"from_start_at, reason, refund_percent, price_krw, ordering_key FROM history_v1 LIMIT 1", "history has the row"},

@@ -96,7 +96,7 @@ func TestProjectionsAreSeenOnRealServers(t *testing.T) {
 	if n := len(calls); n < 5 || !slices.Equal(calls[n-4:], []string{"list-projections ", "retry-parked-by-cause slots: none", "list-parked slots", "retry-notifications none"}) {
 		t.Errorf("recorded: %q", calls)
 	}
-	// A release in which each projection has one version: what is asked of it is refused, and nothing is touched.
+	// What cannot be is refused, and nothing is touched.
 	for _, c := range []struct {
 		code int
 		says string
@@ -105,11 +105,12 @@ func TestProjectionsAreSeenOnRealServers(t *testing.T) {
 		{1, "live already", []string{"rebuild", "reservations"}},
 		{1, "is a view", []string{"rebuild", "slots"}},
 		{1, "compared with itself", []string{"verify", "reservations"}},
-		{1, "serves already", []string{"switch", "reservations@1"}},
+		{1, "serves already", []string{"switch", "reservations@2"}},
+		{1, "not live", []string{"switch", "reservations@1"}},
 		{1, "never moved", []string{"rollback", "reservations"}},
-		{1, "serves: switch", []string{"drop", "reservations@1", "--confirm", "reservations_v1"}},
+		{1, "serves: switch", []string{"drop", "reservations@2", "--confirm", "reservations_v2"}},
 		{2, "no projection, or no version", []string{"rebuild", "dreams"}},
-		{2, "no projection, or no version", []string{"rebuild", "reservations@2"}},
+		{2, "no projection, or no version", []string{"rebuild", "reservations@3"}},
 		{2, "no run", []string{"cancel", "none"}},
 	} {
 		call(t, append(append([]string{"projections"}, c.args...), servers...)...).refused(t, c.code, c.says)

@@ -232,7 +232,7 @@ func TestParkedKeysAreListedInPagesAndAskedToBeRetried(t *testing.T) {
 			t.Errorf("%q, want %q", got, want)
 		}
 		asked := func() (keys []string) {
-			parked, err := w.admin.Parked(t.Context(), "reservations_v1")
+			parked, err := w.admin.Parked(t.Context(), "reservations_v2")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -14,8 +14,8 @@ import (
 	"github.com/dangdangsalon/salon/projections/engine"
 )
 
-// Version of the fold and of the table below. A change of either is a new version.
-const Version = 1
+// Version of the fold and of the table below. A change of either is a new version. Version 2 counts Row.Moves.
+const Version = 2
 
 // What a row is made of, for those who read rows and do not know the domain.
 type (
@@ -42,7 +42,8 @@ type Row struct {
 	Cancellation  []RefundTier  `db:"cancellation"`
 	CreatedAt     time.Time     `db:"created_at"`
 	UpdatedAt     time.Time     `db:"updated_at"`
-	Revision      uint64        `db:"revision"` // of the groomer's stream, at the last event of this reservation
+	Revision      uint64        `db:"revision"`      // of the groomer's stream, at the last event of this reservation
+	Moves         int           `db:"moves,since=2"` // how often the visit was moved
 }
 
 // Table holds the rows. Its indexes are the lists of the API: a customer's, a salon's, and everybody's for an admin,
@@ -57,11 +58,17 @@ var Table = engine.NewTable[Row]("reservations",
 	engine.Index{Name: "by_groomer_made", Columns: []string{"groomer_id", "created_at", "reservation_id"}},
 )
 
-// Projection is the fold.
+// Projection is the fold. A deployment in which version 1 serves keeps it up until it was switched and dropped.
 func Projection() engine.Projection {
+	p := version(Version)
+	p.Earlier = []engine.Projection{version(1)}
+	return p
+}
+
+func version(n int) engine.Projection {
 	return engine.Projection{
 		Name:    "reservations",
-		Version: Version,
+		Version: n,
 		Topics:  []string{wire.BookingTopic},
 		Types: []domain.Event{
 			groomer.Requested{}, groomer.Confirmed{}, groomer.Declined{}, groomer.Expired{}, groomer.Cancelled{},
@@ -104,6 +111,7 @@ func fold(u *engine.Unit, e engine.Event) error {
 		row.Status, row.RefundPercent = string(groomer.StatusCancelled), &e.RefundPercent
 	case groomer.Rescheduled:
 		row.StartAt, row.EndAt = e.Start, e.Start.Add(row.length())
+		row.Moves++ // a version whose table lacks the column leaves it out
 	case groomer.CheckedIn:
 		row.Status = string(groomer.StatusCheckedIn)
 	case groomer.Completed:

@@ -56,6 +56,7 @@ func TestARowShowsAllOfAReservation(t *testing.T) {
 		CreatedAt:     asked,
 		UpdatedAt:     log.Now,
 		Revision:      v.Revision,
+		Moves:         1,
 	}}
 	if diff := cmp.Diff(want, rowsOf(t, log.Events...)); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
@@ -109,10 +110,13 @@ func TestRowsAgreeWithTheWriteSidesState(t *testing.T) {
 		for range rapid.IntRange(0, 60).Draw(t, "steps") {
 			s.Step(choose)
 		}
-		states := map[string]groomer.Reservation{}
+		states, moves := map[string]groomer.Reservation{}, map[string]int{}
 		for _, e := range log.Events {
 			if id := groomer.About(e.Event); id != "" {
 				states[id] = groomer.EvolveReservation(states[id], e.Fact)
+				if _, moved := e.Event.(groomer.Rescheduled); moved {
+					moves[id]++
+				}
 			}
 		}
 		want := map[string]reservations.Row{}
@@ -121,7 +125,7 @@ func TestRowsAgreeWithTheWriteSidesState(t *testing.T) {
 				ReservationID: id, GroomerID: "kim", CustomerID: r.CustomerID, Status: string(r.Status), StartAt: r.Start, EndAt: r.End(),
 				Minutes: r.Minutes, Mode: string(r.Mode), Dogs: r.Dogs, VisitAddress: r.VisitAddress, Phone: r.Phone, Note: r.Note,
 				PriceKRW: r.PriceKRW, RefundPercent: r.RefundPercent, Cancellation: r.Cancellation,
-				CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt, Revision: r.Revision,
+				CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt, Revision: r.Revision, Moves: moves[id],
 			}
 		}
 		got := map[string]reservations.Row{}
