@@ -44,7 +44,7 @@ func TestTokensAreHonouredThroughSwitches(t *testing.T) {
 			all.Go(func() { w.project(from) }) // the one that will not serve has it first
 			all.Go(func() {
 				began := time.Now()
-				_, err := desk.Ask(t.Context(), rebuild.Request{Kind: rebuild.Switch, Projection: to.ID(), Force: true, Reason: "a test"})
+				_, err := desk.Ask(t.Context(), rebuild.Request{Kind: rebuild.Switch, Projection: to.ID(), Options: rebuild.Options{Force: true, Reason: "a test"}})
 				if err != nil {
 					t.Error(err)
 				}

@@ -76,15 +76,15 @@ func (c *projectionsRebuildCmd) Run(ctx context.Context, t *terminal) error {
 }
 
 func (c *projectionsVerifyCmd) Run(ctx context.Context, t *terminal) error {
-	return c.do(ctx, t, rebuild.Request{Kind: rebuild.Verify, Projection: c.Name, Against: c.Against}, !c.Detach)
+	return c.do(ctx, t, rebuild.Request{Kind: rebuild.Verify, Projection: c.Name, Options: rebuild.Options{Against: c.Against}}, !c.Detach)
 }
 
 func (c *projectionsSwitchCmd) Run(ctx context.Context, t *terminal) error {
-	return c.do(ctx, t, rebuild.Request{Kind: rebuild.Switch, Projection: c.Name, Force: c.Force, Reason: c.Reason}, true)
+	return c.do(ctx, t, rebuild.Request{Kind: rebuild.Switch, Projection: c.Name, Options: rebuild.Options{Force: c.Force, Reason: c.Reason}}, true)
 }
 
 func (c *projectionsRollbackCmd) Run(ctx context.Context, t *terminal) error {
-	return c.do(ctx, t, rebuild.Request{Kind: rebuild.Rollback, Projection: c.Name, Force: c.Force, Reason: c.Reason}, true)
+	return c.do(ctx, t, rebuild.Request{Kind: rebuild.Rollback, Projection: c.Name, Options: rebuild.Options{Force: c.Force, Reason: c.Reason}}, true)
 }
 
 func (c *projectionsDropCmd) Run(ctx context.Context, t *terminal) error {
@@ -96,7 +96,7 @@ func (c *projectionsDropCmd) Run(ctx context.Context, t *terminal) error {
 		}
 		c.Confirm = strings.TrimSpace(line)
 	}
-	return c.do(ctx, t, rebuild.Request{Kind: rebuild.Drop, Projection: c.Name, Confirm: c.Confirm}, true)
+	return c.do(ctx, t, rebuild.Request{Kind: rebuild.Drop, Projection: c.Name, Options: rebuild.Options{Confirm: c.Confirm}}, true)
 }
 
 func (c *projectionsRunsCmd) Run(ctx context.Context, t *terminal) error {

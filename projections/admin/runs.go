@@ -46,21 +46,13 @@ func recorded[T any](ctx context.Context, h handlers, operation, about string, w
 
 type runInput struct {
 	Name string `path:"name" maxLength:"120" doc:"reservations (its newest version), reservations@2 or reservations_v2"`
-	Body struct {
-		Against int    `json:"against,omitempty" minimum:"1" doc:"To verify: the version to compare with; without it, the one that serves"`
-		Force   bool   `json:"force,omitempty" doc:"To switch or roll back although the version was not verified, or lags"`
-		Reason  string `json:"reason,omitempty" maxLength:"500" doc:"Why it is forced; kept with the run"`
-		Confirm string `json:"confirm,omitempty" maxLength:"120" doc:"To drop: the version's name, reservations_v1"`
-	}
+	Body rebuild.Options
 }
 
 func (h handlers) ask(ctx context.Context, kind rebuild.Kind, in *runInput) (*answer[rebuild.Run], error) {
 	return recorded(ctx, h, string(kind)+"-projection", in.Name, func() (rebuild.Run, error) {
 		by, _ := auth.From(ctx)
-		return h.of.Versions.Ask(ctx, rebuild.Request{
-			Kind: kind, Projection: in.Name, Against: in.Body.Against, By: by.Role + ":" + by.Sub,
-			Force: in.Body.Force, Reason: in.Body.Reason, Confirm: in.Body.Confirm,
-		})
+		return h.of.Versions.Ask(ctx, rebuild.Request{Kind: kind, Projection: in.Name, By: by.Role + ":" + by.Sub, Options: in.Body})
 	})
 }
 

@@ -26,11 +26,17 @@ type Desk struct {
 type Request struct {
 	Kind       Kind   `json:"kind"`
 	Projection string `json:"projection"` // "reservations", "reservations@2" or "reservations_v2"
-	Against    int    `json:"against"`    // of a verification: the other version; 0: the one that serves
 	By         string `json:"by"`
-	Force      bool   `json:"force"`   // of a switch or rollback: although it was not verified, or lags
-	Reason     string `json:"reason"`  // why it is forced: kept with the run
-	Confirm    string `json:"confirm"` // of a drop: the version's ID, "reservations_v1"
+
+	Options
+}
+
+// Options are what may be said with it. They are kept with the run. Their JSON is the API's.
+type Options struct {
+	Against int    `json:"against,omitempty" minimum:"1" doc:"To verify: the version to compare with; without it, the one that serves"`
+	Force   bool   `json:"force,omitempty" doc:"To switch or roll back although the version was not verified, or lags"`
+	Reason  string `json:"reason,omitempty" maxLength:"500" doc:"Why it is forced; kept with the run"`
+	Confirm string `json:"confirm,omitempty" maxLength:"120" doc:"To drop: the version's name, reservations_v1"`
 }
 
 // RefusedError is something that must not be done as things are. Code is stable.
@@ -51,7 +57,7 @@ func (d *Desk) Ask(ctx context.Context, q Request) (Run, error) {
 	if err != nil {
 		return Run{}, err
 	}
-	r := Run{ID: uuid.NewString(), Projection: p.Name, Kind: q.Kind, Version: p.Version, State: Asked, AskedBy: q.By, Reason: q.Reason, AskedAt: time.Now().UTC()}
+	r := Run{ID: uuid.NewString(), Projection: p.Name, Kind: q.Kind, Version: p.Version, State: Asked, AskedBy: q.By, Reason: q.Reason, AskedAt: time.Now().UTC(), Options: q.Options}
 	if p.Target != engine.SQL {
 		return r, refused("%s is a view: it is filled from the tables behind it, and has nothing to be rebuilt from", p.Name)
 	}

@@ -99,7 +99,7 @@ func TestAWorkerIsKilledInEachPhase(t *testing.T) {
 						t.Errorf("%+v", r.Report)
 					}
 				}
-				killed(Request{Kind: Drop, Projection: "toy@2", Confirm: "toy_v2"}, Removing, 0)
+				killed(Request{Kind: Drop, Projection: "toy@2", Options: Options{Confirm: "toy_v2"}}, Removing, 0)
 				w.gone(w.newest)
 			}
 		})

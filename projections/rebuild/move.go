@@ -24,7 +24,7 @@ func (d *Desk) move(ctx context.Context, q Request) (r Run, err error) {
 		return r, err
 	}
 	now := time.Now().UTC()
-	r = Run{ID: uuid.NewString(), Projection: p.Name, Kind: q.Kind, State: Done, AskedBy: q.By, AskedAt: now, StartedAt: now}
+	r = Run{ID: uuid.NewString(), Projection: p.Name, Kind: q.Kind, State: Done, AskedBy: q.By, AskedAt: now, StartedAt: now, Options: q.Options}
 	if q.Force && q.Reason == "" {
 		return r, refused("to force it, give the reason: it is kept")
 	}

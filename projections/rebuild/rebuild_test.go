@@ -71,9 +71,9 @@ func TestAVersionIsRebuiltUnderLoadAndEqualsTheFold(t *testing.T) {
 		w.equal(w.newest.Earlier[0])
 
 		for _, q := range []Request{
-			{Kind: Rebuild, Projection: "toy"}, {Kind: Rebuild, Projection: "toy@1"}, {Kind: Drop, Projection: "toy", Confirm: "toy_v2"},
-			{Kind: Drop, Projection: "toy@1", Confirm: "toy_v1"}, {Kind: Drop, Projection: "toy@2", Confirm: "toy"}, {Kind: Rollback, Projection: "toy"},
-			{Kind: Switch, Projection: "toy@1"}, {Kind: Switch, Projection: "toy", Force: true},
+			{Kind: Rebuild, Projection: "toy"}, {Kind: Rebuild, Projection: "toy@1"}, {Kind: Drop, Projection: "toy", Options: Options{Confirm: "toy_v2"}},
+			{Kind: Drop, Projection: "toy@1", Options: Options{Confirm: "toy_v1"}}, {Kind: Drop, Projection: "toy@2", Options: Options{Confirm: "toy"}}, {Kind: Rollback, Projection: "toy"},
+			{Kind: Switch, Projection: "toy@1"}, {Kind: Switch, Projection: "toy", Options: Options{Force: true}},
 		} {
 			var no *RefusedError
 			if _, err := w.desk.Ask(t.Context(), q); !errors.As(err, &no) {
@@ -86,7 +86,7 @@ func TestAVersionIsRebuiltUnderLoadAndEqualsTheFold(t *testing.T) {
 			}
 		}
 
-		if r := w.ask(Request{Kind: Switch, Projection: "toy", Force: true, Reason: "a test"}); r.Reason != "a test" || r.Against != 1 {
+		if r := w.ask(Request{Kind: Switch, Projection: "toy", Options: Options{Force: true, Reason: "a test"}}); r.Reason != "a test" || r.Against != 1 {
 			t.Errorf("%+v", r)
 		}
 		w.serves(2)
@@ -104,7 +104,7 @@ func TestAVersionIsRebuiltUnderLoadAndEqualsTheFold(t *testing.T) {
 		w.serves(2)
 		w.ask(Request{Kind: Rollback, Projection: "toy"})
 		w.serves(1)
-		if r := w.ask(Request{Kind: Drop, Projection: "toy@2", Confirm: "toy_v2"}); r.State != Done {
+		if r := w.ask(Request{Kind: Drop, Projection: "toy@2", Options: Options{Confirm: "toy_v2"}}); r.State != Done {
 			t.Errorf("%+v", r)
 		}
 		w.gone(w.newest)

@@ -64,7 +64,8 @@ type Run struct {
 	AskedAt    time.Time `json:"asked_at"`
 	StartedAt  time.Time `json:"started_at,omitzero"`
 	EndedAt    time.Time `json:"ended_at,omitzero"`
-	Report     *Report   `json:"report,omitempty" doc:"Of a verification"`
+	Options    Options   `json:"options"`
+	Report     *Report   `json:"differences,omitempty" doc:"What a verification found"`
 
 	plan   *plan
 	cancel bool
@@ -91,7 +92,7 @@ type end struct {
 	Next  int64  `json:"next"`
 }
 
-const runColumns = "run_id, projection, kind, version, against, state, phase, asked_by, reason, detail, plan, result, cancel, beats, done, total, events, row_count, asked_at, started_at, ended_at"
+const runColumns = "run_id, projection, kind, version, against, state, phase, asked_by, reason, detail, options, plan, result, cancel, beats, done, total, events, row_count, asked_at, started_at, ended_at"
 
 func queryRuns(ctx context.Context, q reads.Queryer, tail string, args ...any) ([]Run, error) {
 	rows, err := q.QueryContext(ctx, "SELECT "+runColumns+" FROM projection_runs "+tail, args...)
@@ -114,10 +115,13 @@ func queryRuns(ctx context.Context, q reads.Queryer, tail string, args ...any) (
 }
 
 func scanRun(rows *sql.Rows) (r Run, err error) {
-	var planned, result string
+	var options, planned, result string
 	var asked, started, ended int64
-	err = rows.Scan(&r.ID, &r.Projection, &r.Kind, &r.Version, &r.Against, &r.State, &r.Phase, &r.AskedBy, &r.Reason, &r.Detail, &planned, &result,
+	err = rows.Scan(&r.ID, &r.Projection, &r.Kind, &r.Version, &r.Against, &r.State, &r.Phase, &r.AskedBy, &r.Reason, &r.Detail, &options, &planned, &result,
 		&r.cancel, &r.beats, &r.Done, &r.Total, &r.Events, &r.Rows, &asked, &started, &ended)
+	if err == nil && options != "" {
+		err = json.Unmarshal([]byte(options), &r.Options)
+	}
 	if err == nil && planned != "" {
 		err = json.Unmarshal([]byte(planned), &r.plan)
 	}
@@ -147,8 +151,12 @@ func getRun(ctx context.Context, q reads.Queryer, id string) (Run, error) {
 }
 
 func insertRun(ctx context.Context, tx *sql.Tx, r Run) error {
-	_, err := tx.ExecContext(ctx, "INSERT INTO projection_runs ("+runColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', '', 0, 0, 0, 0, 0, 0, ?, ?, ?)",
-		r.ID, r.Projection, r.Kind, r.Version, r.Against, r.State, r.Phase, r.AskedBy, r.Reason, r.Detail,
+	options, err := json.Marshal(r.Options)
+	if err != nil {
+		return fmt.Errorf("note the run: %w", err)
+	}
+	_, err = tx.ExecContext(ctx, "INSERT INTO projection_runs ("+runColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', '', 0, 0, 0, 0, 0, 0, ?, ?, ?)",
+		r.ID, r.Projection, r.Kind, r.Version, r.Against, r.State, r.Phase, r.AskedBy, r.Reason, r.Detail, string(options),
 		micros(r.AskedAt), micros(r.StartedAt), micros(r.EndedAt))
 	if err != nil {
 		return fmt.Errorf("note the run: %w", err)
