@@ -37,7 +37,6 @@ type Reservation struct {
 	CreatedAt     time.Time                 `json:"created_at"`
 	UpdatedAt     time.Time                 `json:"updated_at"`
 	Revision      uint64                    `json:"revision"`
-	Moves         int                       `json:"moves,omitempty" doc:"How often the visit was moved; left out when never, and while version 1 of the projection serves"`
 	Erased        []string                  `json:"erased,omitempty" doc:"Fields that are null because their person had them erased: phone, dogs[0].name"`
 	Parked        bool                      `json:"parked,omitempty" doc:"true: older than the rest, since an event of it could not be applied yet"`
 }
@@ -229,7 +228,6 @@ func (s screens) reservation(ctx context.Context, r reservations.Row) (Reservati
 		CreatedAt:     r.CreatedAt,
 		UpdatedAt:     r.UpdatedAt,
 		Revision:      r.Revision,
-		Moves:         r.Moves,
 	}
 	o := opening{ctx: ctx, texts: s.Texts}
 	for i, d := range r.Dogs {

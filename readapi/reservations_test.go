@@ -101,9 +101,6 @@ func TestHistoryIsWhoDidWhatWhenOldestFirst(t *testing.T) {
 		s.Move(v, tenth.Add(24*time.Hour))
 		s.Cancel(v, 50)
 		w.project()
-		if r := want[Reservation](w.get("customer:c1", "/v1/reservations/"+v.ID), http.StatusOK); r.Moves != 1 {
-			t.Errorf("moved %d times", r.Moves)
-		}
 		var got []string
 		path := "/v1/reservations/" + v.ID + "/history?limit=3"
 		for cursor := ""; ; {

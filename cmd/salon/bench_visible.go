@@ -128,6 +128,9 @@ func (v *visibility) all(n *node) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, r := range n.runners {
+		if !slices.ContainsFunc(allProjections(), func(p engine.Projection) bool { return p.ID() == r.Projection.ID() }) {
+			continue // an earlier version: a new system has none
+		}
 		for p, pos := range v.highest {
 			if !slices.Contains(r.Projection.Topics, p.topic) {
 				continue

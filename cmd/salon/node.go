@@ -164,7 +164,7 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 			n.runners = append(n.runners, r)
 			group.Go(func() error { return r.Run(ctx) })
 		}
-		builder := &rebuild.Worker{Desk: n.versions(), Store: n.store, Codec: codec(), Log: n.tel.Log, Ends: n.endsOf}
+		builder := &rebuild.Worker{Desk: n.versions(), Store: n.store, Codec: codec(), Log: n.tel.Log, Ends: n.endsOf, Seen: n.seen}
 		group.Go(func() error { return builder.Run(ctx) })
 	}
 	if has(roleReactor) {
@@ -199,6 +199,15 @@ func (n *node) committed(a engine.Applied) {
 	if n.applied != nil {
 		n.applied(a)
 	}
+}
+
+// seen is told how the runs of this process are.
+func (n *node) seen(r rebuild.Run) {
+	numbers := map[string]int64{"done": r.Done, "total": r.Total, "events": r.Events, "rows": r.Rows, "per_second": r.Rate}
+	if r.Ended() {
+		numbers = nil
+	}
+	n.tel.Metrics.Run(r.VersionID(), string(r.Kind), r.Phase, numbers)
 }
 
 // openEvents opens the event store that the URL names.

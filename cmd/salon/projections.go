@@ -154,11 +154,15 @@ func printOverview(out io.Writer, all admin.Overview, verbose bool) error {
 	if verbose {
 		fmt.Fprintln(w, "PROJECTION\tPARTITION\tSTATE\tPOSITION\tOFFSET\tLOG END\tLAG\tOLD\tSTORE TO TARGET\tMOVED")
 	} else {
-		fmt.Fprintln(w, "PROJECTION\tVERSION\tSERVES\tTARGET\tSTATE\tLAG\tOLD\tPARKED")
+		fmt.Fprintln(w, "PROJECTION\tVERSION\tSERVES\tTARGET\tSTATE\tLAG\tOLD\tPARKED\tLAST REBUILD")
 	}
 	for _, s := range all.Items {
 		if !verbose {
-			fmt.Fprintf(w, "%s\t%d\t%t\t%s\t%s\t%d\t%.0f s\t%d\n", s.Name, s.Version, s.Serves, s.Target, s.State, s.LagEvents, s.LagSeconds, s.Parked)
+			rebuilt := ""
+			if r := s.LastRebuild; r != nil {
+				rebuilt = fmt.Sprintf("%s, %d events/s", r.EndedAt.Format(time.RFC3339), r.Rate)
+			}
+			fmt.Fprintf(w, "%s\t%d\t%t\t%s\t%s\t%d\t%.0f s\t%d\t%s\n", s.Name, s.Version, s.Serves, s.Target, s.State, s.LagEvents, s.LagSeconds, s.Parked, rebuilt)
 			continue
 		}
 		for _, p := range s.Partitions {

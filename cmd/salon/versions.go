@@ -29,7 +29,9 @@ type oneVersion struct {
 type projectionsRebuildCmd struct {
 	oneVersion `embed:""`
 
-	Detach bool `help:"Do not wait for the end."`
+	Pace    string `help:"How much it may take of what live projections and reads share with it: gentle (a quarter of the time), normal (until they feel it), full (all)." enum:"gentle,normal,full" default:"normal"`
+	MaxRate int    `help:"Events a second at most; 0: no bound." placeholder:"N"`
+	Detach  bool   `help:"Do not wait for the end."`
 }
 
 type projectionsVerifyCmd struct {
@@ -72,7 +74,9 @@ type projectionsCancelCmd struct {
 }
 
 func (c *projectionsRebuildCmd) Run(ctx context.Context, t *terminal) error {
-	return c.do(ctx, t, rebuild.Request{Kind: rebuild.Rebuild, Projection: c.Name}, !c.Detach)
+	return c.do(ctx, t, rebuild.Request{
+		Kind: rebuild.Rebuild, Projection: c.Name, Options: rebuild.Options{Pace: rebuild.Pace(c.Pace), MaxRate: c.MaxRate},
+	}, !c.Detach)
 }
 
 func (c *projectionsVerifyCmd) Run(ctx context.Context, t *terminal) error {
@@ -113,9 +117,9 @@ func (c *projectionsRunsCmd) Run(ctx context.Context, t *terminal) error {
 		return writeJSON(t.out, all)
 	}
 	w := tabwriter.NewWriter(t.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "RUN\tKIND\tVERSION\tSTATE\tPHASE\tDONE\tROWS\tASKED\tTOOK\tBY\tDETAIL")
+	fmt.Fprintln(w, "RUN\tKIND\tVERSION\tSTATE\tPHASE\tDONE\tROWS\tRATE\tASKED\tTOOK\tBY\tDETAIL")
 	for _, r := range all {
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%d/%d\t%d\t%s\t%s\t%s\t%s\n", r.ID, r.Kind, r.Version, r.State, r.Phase, r.Done, r.Total, r.Rows,
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%d/%d\t%d\t%d/s\t%s\t%s\t%s\t%s\n", r.ID, r.Kind, r.Version, r.State, r.Phase, r.Done, r.Total, r.Rows, r.Rate,
 			r.AskedAt.Format(time.RFC3339), took(r), r.AskedBy, firstOf(r.Detail, r.Reason))
 	}
 	return w.Flush()
@@ -229,37 +233,6 @@ func (c *oneVersion) do(ctx context.Context, t *terminal, q rebuild.Request, fol
 	})
 }
 
-// follow tells on stderr how a run goes, until it has ended. Whoever stops following does not stop the run.
-func (c *whichSystem) follow(ctx context.Context, t *terminal, d runsDesk, r rebuild.Run) (rebuild.Run, error) {
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	began, said, last := time.Now(), time.Time{}, ""
-	for !r.Ended() {
-		select {
-		case <-ctx.Done():
-			return r, fmt.Errorf("the run goes on without us: salon projections runs %s shows it, cancel %s ends it", r.Projection, r.ID)
-		case <-tick.C:
-		}
-		now, err := d.Run(ctx, r.ID)
-		if err != nil {
-			return r, err
-		}
-		r = now
-		what := string(r.State) + r.Phase + r.Detail
-		if what == last && time.Since(said) < 2*time.Second || r.Ended() {
-			continue
-		}
-		said, last = time.Now(), what
-		line := fmt.Sprintf("%s %s@%d: %s %d of %d, %d events, %d rows, %.0f s", r.Kind, r.Projection, r.Version, firstOf(r.Phase, string(r.State)), r.Done, r.Total,
-			r.Events, r.Rows, time.Since(began).Seconds())
-		if r.State == rebuild.Asked && time.Since(began) > 5*time.Second {
-			line += "; nobody has begun with it: does a projector run?"
-		}
-		fmt.Fprintln(t.err, strings.TrimSuffix(line+"; "+r.Detail, "; "))
-	}
-	return r, nil
-}
-
 func printRun(out io.Writer, r rebuild.Run) error {
 	id := fmt.Sprintf("%s@%d", r.Projection, r.Version)
 	var err error
@@ -268,7 +241,7 @@ func printRun(out io.Writer, r rebuild.Run) error {
 		_, err = fmt.Fprintf(out, "%s of %s is run %s; salon projections runs %s shows it.\n", r.Kind, id, r.ID, r.Projection)
 	case r.State != rebuild.Done:
 	case r.Kind == rebuild.Rebuild:
-		_, err = fmt.Fprintf(out, "%s is built and keeps up: %d rows in %s. Next: salon projections verify %s\n", id, r.Rows, took(r), id)
+		_, err = fmt.Fprintf(out, "%s is built and keeps up: %d events, %d rows in %s, %d events/s. Next: salon projections verify %s\n", id, r.Events, r.Rows, took(r), r.Rate, id)
 	case r.Kind == rebuild.Verify:
 		err = printReport(out, r)
 	case r.Kind == rebuild.Drop:

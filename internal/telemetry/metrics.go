@@ -21,6 +21,7 @@ type Metrics struct {
 	filled      *prometheus.GaugeVec
 	refills     *prometheus.GaugeVec
 	stages      *prometheus.HistogramVec
+	runs        *prometheus.GaugeVec
 	timersDue   prometheus.Gauge
 	timersLate  prometheus.Gauge
 	notified    *prometheus.CounterVec
@@ -65,6 +66,10 @@ func newMetrics(reg *prometheus.Registry, version string) *Metrics {
 			Name: "salon_projection_stage_seconds", Buckets: latency,
 			Help: "How long the first event of each batch took: relay, from the store to the log; kafka, from there to the projector; engine, until its batch began; target, the batch with its transaction.",
 		}, []string{"projection", "stage"}),
+		runs: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "salon_projection_run",
+			Help: "How the rebuild, verification or drop that this process works on is: done and total (slices, records or rows, by phase), events, rows, and per_second.",
+		}, []string{"projection", "kind", "phase", "what"}),
 		timersDue: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "salon_timers_due", Help: "Timers whose time has come and whose effect has not come back yet.",
 		}),
@@ -83,7 +88,7 @@ func newMetrics(reg *prometheus.Registry, version string) *Metrics {
 		Name: "salon_build_info", Help: "The version that runs.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	info.Set(1)
-	reg.MustRegister(m.requests, m.appendTime, m.appendGroup, m.relayLag, m.relayLagAge, m.lag, m.lagAge, m.up, m.still, m.filled, m.refills, m.stages, m.notified, m.timersDue, m.timersLate, info)
+	reg.MustRegister(m.requests, m.appendTime, m.appendGroup, m.relayLag, m.relayLagAge, m.lag, m.lagAge, m.up, m.still, m.filled, m.refills, m.stages, m.runs, m.notified, m.timersDue, m.timersLate, info)
 	return m
 }
 
@@ -132,6 +137,14 @@ func (m *Metrics) Refills(projection, topic string, partition int32, n int) {
 // Stage notes how long one stage of the way to a projection's rows took of one event.
 func (m *Metrics) Stage(projection, stage string, took time.Duration) {
 	m.stages.WithLabelValues(projection, stage).Observe(took.Seconds())
+}
+
+// Run notes how a run on a projection's version is; of one that has ended, numbers is nil, and nothing is shown any more.
+func (m *Metrics) Run(projection, kind, phase string, numbers map[string]int64) {
+	m.runs.DeletePartialMatch(prometheus.Labels{"projection": projection, "kind": kind})
+	for what, n := range numbers {
+		m.runs.WithLabelValues(projection, kind, phase, what).Set(float64(n))
+	}
 }
 
 // Notification notes what became of a notification that was to leave the system.

@@ -25,6 +25,10 @@ func TestTheNumbersAreThereUnderTheirNames(t *testing.T) {
 	m.Stage("reservations_v1", "target", time.Millisecond)
 	m.Projection("reservations_v1", "salon.booking.v1", 3, 11, time.Second, true, 5)
 	m.Refills("slots_v1", "salon.booking.v1", 3, 2)
+	m.Run("reservations_v2", "rebuild", "preparing", map[string]int64{"done": 0})
+	m.Run("reservations_v2", "rebuild", "loading", map[string]int64{"done": 512, "per_second": 81_000})
+	m.Run("reservations_v1", "verify", "comparing", map[string]int64{"rows": 7})
+	m.Run("reservations_v1", "verify", "comparing", nil)
 	m.Pool("reads", func() (int, int, int64) { return 4, 2, 9 })
 	rec := httptest.NewRecorder()
 	promhttp.HandlerFor(tel.Registry, promhttp.HandlerOpts{}).ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
@@ -40,12 +44,19 @@ func TestTheNumbersAreThereUnderTheirNames(t *testing.T) {
 		`salon_projection_filled_events{partition="3",projection="reservations_v1",topic="salon.booking.v1"} 5`,
 		`salon_projection_refills{partition="3",projection="slots_v1",topic="salon.booking.v1"} 2`,
 		`salon_projection_stage_seconds_count{projection="reservations_v1",stage="target"} 1`,
+		`salon_projection_run{kind="rebuild",phase="loading",projection="reservations_v2",what="done"} 512`,
+		`salon_projection_run{kind="rebuild",phase="loading",projection="reservations_v2",what="per_second"} 81000`,
 		`salon_pool_open{pool="reads"} 4`,
 		`salon_pool_waits{pool="reads"} 9`,
 		`salon_build_info{version="v1.2.3"} 1`,
 	} {
 		if !strings.Contains(rec.Body.String(), line+"\n") {
 			t.Errorf("not exposed: %s", line)
+		}
+	}
+	for _, over := range []string{"preparing", "verify"} {
+		if strings.Contains(rec.Body.String(), over) {
+			t.Errorf("still exposed: %s", over)
 		}
 	}
 }

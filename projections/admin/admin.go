@@ -68,6 +68,18 @@ type Status struct {
 	LagSeconds float64           `json:"lag_seconds" doc:"Age of the last event applied, where there are more; 0 otherwise"`
 	Parked     int               `json:"parked" doc:"Keys that wait because one of their events could not be applied"`
 	Partitions []PartitionStatus `json:"partitions" nullable:"false"`
+	// LastRebuild is how the version was built; nil: it began with the log.
+	LastRebuild *LastRebuild `json:"last_rebuild,omitempty"`
+}
+
+// LastRebuild tells of a rebuild that was done.
+type LastRebuild struct {
+	RunID   string    `json:"run_id"`
+	EndedAt time.Time `json:"ended_at"`
+	Seconds float64   `json:"seconds"`
+	Events  int64     `json:"events"`
+	Rows    int64     `json:"rows"`
+	Rate    int64     `json:"rate" doc:"Events a second"`
 }
 
 // PartitionStatus is one partition of one projection.
@@ -134,6 +146,10 @@ func (a *Projections) List(ctx context.Context) (Overview, error) {
 	if err != nil {
 		return out, err
 	}
+	rebuilt, err := a.Versions.LastRebuilds(ctx)
+	if err != nil {
+		return out, err
+	}
 	now := a.now()
 	for _, p := range a.Of {
 		s, err := a.status(ctx, p, states[p.ID()], ends, placed, now)
@@ -141,6 +157,9 @@ func (a *Projections) List(ctx context.Context) (Overview, error) {
 			return out, err
 		}
 		s.Serves = versions[p.Name] == p.Version
+		if r, found := rebuilt[p.ID()]; found && s.State != Absent {
+			s.LastRebuild = &LastRebuild{r.ID, r.EndedAt, r.EndedAt.Sub(r.StartedAt).Seconds(), r.Events, r.Rows, r.Rate}
+		}
 		out.Items = append(out.Items, s)
 	}
 	return out, nil

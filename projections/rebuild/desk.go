@@ -37,6 +37,8 @@ type Options struct {
 	Force   bool   `json:"force,omitempty" doc:"To switch or roll back although the version was not verified, or lags"`
 	Reason  string `json:"reason,omitempty" maxLength:"500" doc:"Why it is forced; kept with the run"`
 	Confirm string `json:"confirm,omitempty" maxLength:"120" doc:"To drop: the version's name, reservations_v1"`
+	Pace    Pace   `json:"pace,omitempty" enum:"gentle,normal,full" doc:"To rebuild: how much it may take of what live projections and reads share with it; normal without it"`
+	MaxRate int    `json:"max_rate,omitempty" minimum:"1" doc:"To rebuild: events a second at most"`
 }
 
 // RefusedError is something that must not be done as things are. Code is stable.
@@ -72,6 +74,9 @@ func (d *Desk) Ask(ctx context.Context, q Request) (Run, error) {
 		}
 		switch q.Kind {
 		case Rebuild:
+			if _, known := paces[q.Pace]; !known && q.Pace != "" && q.Pace != Full || q.MaxRate < 0 {
+				return refused("a pace is gentle, normal or full, a rate is positive")
+			}
 			if state == engine.Live {
 				return refused("%s is live already: a changed fold is a new version; to build this one anew, drop it first", p.ID())
 			}
@@ -136,6 +141,19 @@ func (d *Desk) Runs(ctx context.Context, name string) ([]Run, error) {
 		return nil, err
 	}
 	return queryRuns(ctx, d.DB.Reader(), "WHERE projection = ? ORDER BY asked_at DESC, run_id LIMIT 100", p.Name)
+}
+
+// LastRebuilds are the last run of each version that built it, by Run.VersionID.
+func (d *Desk) LastRebuilds(ctx context.Context) (map[string]Run, error) {
+	all, err := queryRuns(ctx, d.DB.Reader(), "WHERE kind = ? AND state = ? ORDER BY ended_at", Rebuild, Done)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]Run{}
+	for _, r := range all {
+		out[r.VersionID()] = r
+	}
+	return out, nil
 }
 
 // Cancel asks that a run be given up: what it made is removed. A run that has ended is refused.

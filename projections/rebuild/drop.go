@@ -24,7 +24,7 @@ func (k *work) remnants(ctx context.Context) error {
 	if k.run.Kind != Rebuild {
 		return nil
 	}
-	p, _, err := k.Desk.find(k.run.id())
+	p, _, err := k.Desk.find(k.run.VersionID())
 	if err != nil {
 		return err
 	}

@@ -111,8 +111,8 @@ func (l lease) write(ctx context.Context, fn func(ctx context.Context, tx *sql.T
 // tell notes how far the run is, and hears whether it is to be cancelled.
 func (l lease) tell(ctx context.Context, r Run) (cancel bool, err error) {
 	err = l.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, "UPDATE projection_runs SET beats = beats + 1, phase = ?, done = ?, total = ?, events = ?, row_count = ?, detail = ? WHERE run_id = ?",
-			r.Phase, r.Done, r.Total, r.Events, r.Rows, r.Detail, l.run)
+		_, err := tx.ExecContext(ctx, "UPDATE projection_runs SET beats = beats + 1, phase = ?, done = ?, total = ?, events = ?, row_count = ?, rate = ?, eta = ?, detail = ? WHERE run_id = ?",
+			r.Phase, r.Done, r.Total, r.Events, r.Rows, r.Rate, micros(r.ETA), r.Detail, l.run)
 		if err != nil {
 			return fmt.Errorf("note how far run %s is: %w", l.run, err)
 		}
@@ -144,8 +144,8 @@ func (l lease) end(ctx context.Context, r Run, result []byte, with func(ctx cont
 				return err
 			}
 		}
-		_, err := tx.ExecContext(ctx, "UPDATE projection_runs SET state = ?, phase = ?, detail = ?, result = ?, done = ?, total = ?, events = ?, row_count = ?, ended_at = ? WHERE run_id = ?",
-			r.State, r.Phase, r.Detail, string(result), r.Done, r.Total, r.Events, r.Rows, time.Now().UnixMicro(), l.run)
+		_, err := tx.ExecContext(ctx, "UPDATE projection_runs SET state = ?, phase = ?, detail = ?, result = ?, done = ?, total = ?, events = ?, row_count = ?, rate = ?, eta = 0, ended_at = ? WHERE run_id = ?",
+			r.State, r.Phase, r.Detail, string(result), r.Done, r.Total, r.Events, r.Rows, r.Rate, time.Now().UnixMicro(), l.run)
 		if err == nil {
 			_, err = tx.ExecContext(ctx, "UPDATE projection_leases SET run_id = '', claim = '' WHERE projection = ?", l.projection)
 		}

@@ -92,9 +92,10 @@ func (k *work) load(ctx context.Context, p engine.Projection) error {
 		return err
 	}
 	k.at(Loading, eventstore.Slices)
-	k.say(func(r *Run) { r.Done = int64(eventstore.Slices - len(left)) })
+	k.from(int64(eventstore.Slices - len(left)))
 	bulk := engine.NewBulk(k.lease.db, p, k.Codec, k.mostRows(), k.lease.hold)
 	defer bulk.Close()
+	defer k.keepPace(ctx)()
 	var next atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
 	for range k.parallel() {
@@ -123,6 +124,7 @@ func (k *work) load(ctx context.Context, p engine.Projection) error {
 func (k *work) portion(ctx context.Context, bulk *engine.Bulk, next func() (int, bool)) (more bool, err error) {
 	f := bulk.New()
 	defer f.Close()
+	began := time.Now()
 	var slices []int
 	for !f.Full() {
 		slice, ok := next()
@@ -160,7 +162,7 @@ func (k *work) portion(ctx context.Context, bulk *engine.Bulk, next func() (int,
 		return false, err
 	}
 	k.say(func(r *Run) { r.Done, r.Events, r.Rows = r.Done+int64(len(slices)), r.Events+f.Events, r.Rows+f.Rows })
-	return true, nil
+	return true, k.pacer.rest(ctx, f.Events, time.Since(began))
 }
 
 // left lists the slices that are not done.

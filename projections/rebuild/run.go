@@ -61,6 +61,8 @@ type Run struct {
 	Total      int64     `json:"total"`
 	Events     int64     `json:"events" doc:"Read from the store since the worker began"`
 	Rows       int64     `json:"rows" doc:"Written, or compared"`
+	Rate       int64     `json:"rate" doc:"Events a second while loading, records while catching up, rows while comparing; of a rebuild that has ended: events"`
+	ETA        time.Time `json:"eta,omitzero" doc:"When the phase will have ended, if it goes on as it does"`
 	AskedAt    time.Time `json:"asked_at"`
 	StartedAt  time.Time `json:"started_at,omitzero"`
 	EndedAt    time.Time `json:"ended_at,omitzero"`
@@ -75,7 +77,10 @@ type Run struct {
 // Ended tells whether nothing more will come of a run.
 func (r Run) Ended() bool { return r.State != Asked && r.State != Running }
 
-func (r Run) id() string { return engine.Projection{Name: r.Projection, Version: r.Version}.ID() }
+// VersionID names the version, "reservations_v2".
+func (r Run) VersionID() string {
+	return engine.Projection{Name: r.Projection, Version: r.Version}.ID()
+}
 
 // plan is what a rebuild goes by, noted once: the log's ends first, then the store's head. An event after the head was
 // appended after the ends were looked at, so it is in the log from there on.
@@ -92,7 +97,7 @@ type end struct {
 	Next  int64  `json:"next"`
 }
 
-const runColumns = "run_id, projection, kind, version, against, state, phase, asked_by, reason, detail, options, plan, result, cancel, beats, done, total, events, row_count, asked_at, started_at, ended_at"
+const runColumns = "run_id, projection, kind, version, against, state, phase, asked_by, reason, detail, options, plan, result, cancel, beats, done, total, events, row_count, rate, eta, asked_at, started_at, ended_at"
 
 func queryRuns(ctx context.Context, q reads.Queryer, tail string, args ...any) ([]Run, error) {
 	rows, err := q.QueryContext(ctx, "SELECT "+runColumns+" FROM projection_runs "+tail, args...)
@@ -116,9 +121,9 @@ func queryRuns(ctx context.Context, q reads.Queryer, tail string, args ...any) (
 
 func scanRun(rows *sql.Rows) (r Run, err error) {
 	var options, planned, result string
-	var asked, started, ended int64
+	var eta, asked, started, ended int64
 	err = rows.Scan(&r.ID, &r.Projection, &r.Kind, &r.Version, &r.Against, &r.State, &r.Phase, &r.AskedBy, &r.Reason, &r.Detail, &options, &planned, &result,
-		&r.cancel, &r.beats, &r.Done, &r.Total, &r.Events, &r.Rows, &asked, &started, &ended)
+		&r.cancel, &r.beats, &r.Done, &r.Total, &r.Events, &r.Rows, &r.Rate, &eta, &asked, &started, &ended)
 	if err == nil && options != "" {
 		err = json.Unmarshal([]byte(options), &r.Options)
 	}
@@ -128,7 +133,7 @@ func scanRun(rows *sql.Rows) (r Run, err error) {
 	if err == nil && result != "" {
 		err = json.Unmarshal([]byte(result), &r.Report)
 	}
-	for at, micros := range map[*time.Time]int64{&r.AskedAt: asked, &r.StartedAt: started, &r.EndedAt: ended} {
+	for at, micros := range map[*time.Time]int64{&r.ETA: eta, &r.AskedAt: asked, &r.StartedAt: started, &r.EndedAt: ended} {
 		if micros != 0 {
 			*at = time.UnixMicro(micros).UTC()
 		}
@@ -155,7 +160,7 @@ func insertRun(ctx context.Context, tx *sql.Tx, r Run) error {
 	if err != nil {
 		return fmt.Errorf("note the run: %w", err)
 	}
-	_, err = tx.ExecContext(ctx, "INSERT INTO projection_runs ("+runColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', '', 0, 0, 0, 0, 0, 0, ?, ?, ?)",
+	_, err = tx.ExecContext(ctx, "INSERT INTO projection_runs ("+runColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', '', 0, 0, 0, 0, 0, 0, 0, 0, ?, ?, ?)",
 		r.ID, r.Projection, r.Kind, r.Version, r.Against, r.State, r.Phase, r.AskedBy, r.Reason, r.Detail, string(options),
 		micros(r.AskedAt), micros(r.StartedAt), micros(r.EndedAt))
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"log/slog"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -47,6 +48,8 @@ type Worker struct {
 	// Patience is how long a run's worker may be silent before another takes the run over. Defaults to 10 s; less may take
 	// it from one that merely waits for a lock.
 	Patience time.Duration
+	// Seen, when set, is called twice a second with how a run of this worker is, and once when it has ended.
+	Seen func(Run)
 	// At, when set, is called at each phase of a run, and after each portion of slices: for tests that kill there.
 	At func(phase string)
 
@@ -99,7 +102,7 @@ func (w *Worker) next(ctx context.Context) (Run, bool, error) {
 	}
 	now := time.Now()
 	for _, r := range open {
-		if _, _, err := w.Desk.find(r.id()); err != nil {
+		if _, _, err := w.Desk.find(r.VersionID()); err != nil {
 			continue // another release's
 		}
 		last, known := w.seen[r.ID]
@@ -118,8 +121,10 @@ type work struct {
 	*Worker
 	lease lease
 
-	mu  sync.Mutex
-	run Run
+	mu    sync.Mutex
+	run   Run
+	meter meter
+	pacer *pacer // while loading
 }
 
 // errCancelled says that somebody asked for the run to be given up.
@@ -127,7 +132,7 @@ var errCancelled = errors.New("cancelled")
 
 // carryOut works on the run until it has ended, another worker has it, or ctx ends.
 func (k *work) carryOut(ctx context.Context) {
-	log := k.Log.With("run", k.run.ID, "kind", k.run.Kind, "projection", k.run.id())
+	log := k.Log.With("run", k.run.ID, "kind", k.run.Kind, "projection", k.run.VersionID())
 	log.InfoContext(ctx, "run begins")
 	inner, stop := context.WithCancelCause(ctx)
 	var telling sync.WaitGroup
@@ -166,7 +171,7 @@ func (k *work) carryOut(ctx context.Context) {
 
 // step does what is left of the run.
 func (k *work) step(ctx context.Context) error {
-	p, _, err := k.Desk.find(k.run.id())
+	p, _, err := k.Desk.find(k.run.VersionID())
 	if err != nil {
 		return err
 	}
@@ -210,6 +215,9 @@ func (k *work) finish(ctx context.Context, set func(*Run), with txFunc) error {
 	k.mu.Lock()
 	r := k.run
 	k.mu.Unlock()
+	if took := time.Since(r.StartedAt); r.Kind == Rebuild && took > 0 {
+		r.Rate = int64(float64(r.Events) / took.Seconds())
+	}
 	var result []byte
 	if r.Report != nil {
 		var err error
@@ -217,7 +225,11 @@ func (k *work) finish(ctx context.Context, set func(*Run), with txFunc) error {
 			return fmt.Errorf("write down the report: %w", err)
 		}
 	}
-	return k.lease.end(ctx, r, result, with)
+	err := k.lease.end(ctx, r, result, with)
+	if err == nil && k.Seen != nil {
+		k.Seen(r)
+	}
+	return err
 }
 
 func (k *work) say(set func(*Run)) {
@@ -228,20 +240,37 @@ func (k *work) say(set func(*Run)) {
 
 // at notes a phase.
 func (k *work) at(phase string, total int64) {
-	k.say(func(r *Run) { r.Phase, r.Total, r.Done, r.Detail = phase, total, 0, "" })
+	k.say(func(r *Run) { r.Phase, r.Total, r.Detail = phase, total, "" })
+	k.from(0)
 	if k.At != nil {
 		k.At(phase)
 	}
+}
+
+// from notes how much of a phase was done before.
+func (k *work) from(done int64) {
+	k.say(func(r *Run) {
+		r.Done = done
+		k.meter.begin(time.Now(), r)
+	})
 }
 
 // keepTelling writes down how far the run is, which is also the sign of life.
 func (k *work) keepTelling(ctx context.Context, stop context.CancelCauseFunc) {
 	tick := time.NewTicker(look)
 	defer tick.Stop()
+	k.say(func(r *Run) { k.meter.begin(time.Now(), r) })
 	for {
+		k.say(func(r *Run) { k.meter.look(time.Now(), r) })
 		k.mu.Lock()
 		r := k.run
+		if k.pacer != nil {
+			r.Detail = strings.Trim(r.Detail+"; "+k.pacer.held(), "; ")
+		}
 		k.mu.Unlock()
+		if k.Seen != nil {
+			k.Seen(r)
+		}
 		cancel, err := k.lease.tell(ctx, r)
 		switch {
 		case errors.Is(err, errLost):

@@ -43,7 +43,7 @@ type Row struct {
 	CreatedAt     time.Time     `db:"created_at"`
 	UpdatedAt     time.Time     `db:"updated_at"`
 	Revision      uint64        `db:"revision"`      // of the groomer's stream, at the last event of this reservation
-	Moves         int           `db:"moves,since=2"` // how often the visit was moved
+	Moves         int           `db:"moves,since=2"` // how often the visit was moved; for those who ask the table itself
 }
 
 // Table holds the rows. Its indexes are the lists of the API: a customer's, a salon's, and everybody's for an admin,

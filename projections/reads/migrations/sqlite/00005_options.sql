@@ -1,6 +1,10 @@
 -- +goose Up
--- What was said with the asking: rebuild.Options.
+-- What was said with the asking: rebuild.Options; how fast a run is, a second, and when its phase will have ended.
 ALTER TABLE projection_runs ADD COLUMN options TEXT NOT NULL DEFAULT '';
+ALTER TABLE projection_runs ADD COLUMN rate INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE projection_runs ADD COLUMN eta INTEGER NOT NULL DEFAULT 0;
 
 -- +goose Down
+ALTER TABLE projection_runs DROP COLUMN eta;
+ALTER TABLE projection_runs DROP COLUMN rate;
 ALTER TABLE projection_runs DROP COLUMN options;
