@@ -40,6 +40,22 @@ func NewCodec(catalogs ...[]domain.Event) *Codec {
 // Types lists the catalogue, sorted.
 func (c *Codec) Types() []string { return slices.Sorted(maps.Keys(c.types)) }
 
+// Names lists under what names events of the catalogue are stored: its types, and those that are read as one of them.
+func (c *Codec) Names() []string {
+	return slices.Sorted(func(yield func(string) bool) {
+		for name := range c.types {
+			if !yield(name) {
+				return
+			}
+		}
+		for name := range c.steps {
+			if !yield(name) {
+				return
+			}
+		}
+	})
+}
+
 // Knows reports whether the catalogue has the type. One that is upcast is not of the catalogue; its Newest is.
 func (c *Codec) Knows(eventType string) bool { _, ok := c.types[eventType]; return ok }
 

@@ -42,5 +42,21 @@ func Murmur2(key string) uint32 {
 // Slice is the rebuild slice of an ordering key, 0 ≤ slice < Slices.
 func Slice(key string) int { return int(Murmur2(key) % Slices) }
 
+// SliceRange is the slices From ≤ slice < To; the zero value, and any other without a slice, stands for all of them.
+type SliceRange struct{ From, To int }
+
+// OneSlice is a range of one.
+func OneSlice(n int) SliceRange { return SliceRange{n, n + 1} }
+
+// Len is how many slices there are, 0 where the range stands for all.
+func (r SliceRange) Len() int { return max(0, r.To-r.From) }
+
+// Has tells whether a slice lies in the range as it is written.
+func (r SliceRange) Has(n int) bool { return r.From <= n && n < r.To }
+
+// Scanned tells whether so many slices are read sooner by looking at every event than by an index, which visits the table at
+// as many places as there are events: measured for PostgreSQL and SQLite, see docs/benchmarks.md.
+func (r SliceRange) Scanned() bool { return r.Len() >= Slices/8 }
+
 // Partition is the Kafka partition of an ordering key in a topic of n partitions.
 func Partition(key string, n int) int32 { return int32(Murmur2(key) % uint32(n)) } //nolint:gosec // n is a small partition count

@@ -123,9 +123,10 @@ type Appended struct {
 // Filter narrows ReadAll. The zero value takes every event; of several conditions all must hold.
 type Filter struct {
 	StreamPrefix string
-	Types        []string // one of them
-	Key          string   // ordering key
-	Slice        *int     // of the ordering key, see [Slice]
+	Types        []string   // one of them
+	Without      []string   // types that are left out
+	Key          string     // ordering key
+	Slices       SliceRange // of the ordering key, see [Slice]
 	// First takes each stream's first event alone: with StreamPrefix "groomer-", the list of a category's streams in the
 	// order in which they began.
 	First bool
@@ -134,7 +135,8 @@ type Filter struct {
 // Matches reports whether the filter takes the event.
 func (f Filter) Matches(r Recorded) bool {
 	return strings.HasPrefix(r.Stream, f.StreamPrefix) && (len(f.Types) == 0 || slices.Contains(f.Types, r.Type)) &&
-		(f.Key == "" || f.Key == r.Key) && (f.Slice == nil || *f.Slice == Slice(r.Key)) && (!f.First || r.Revision == 0)
+		!slices.Contains(f.Without, r.Type) && (f.Key == "" || f.Key == r.Key) && (f.Slices.Len() == 0 || f.Slices.Has(Slice(r.Key))) &&
+		(!f.First || r.Revision == 0)
 }
 
 // Snapshot is a folded state, kept to shorten a cold load. It is a cache: whoever reads it checks Hash against Sum,

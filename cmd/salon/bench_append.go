@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -97,7 +98,7 @@ func (b *appendBench) postgres(ctx context.Context, url string) error {
 	b.against("appends, 32 callers", runs["32"], runs["plain 32"], 1)
 	b.against("appends, 256 callers", runs["256"], runs["plain 32"], 2)
 	b.against("appends, 2 processes of 32 callers (ceiling: one of 64)", runs["[32 32]"], runs["[64]"], 0.9)
-	return b.reads(ctx, s, func() (int, error) { return postgres.PlainScan(ctx, url) })
+	return b.reads(ctx, s, func() (int, error) { return count(postgres.PlainScan(ctx, url)) })
 }
 
 func (b *appendBench) sqlite(ctx context.Context, path string) error {
@@ -124,7 +125,7 @@ func (b *appendBench) sqlite(ctx context.Context, path string) error {
 	b.against("appends, 32 callers (ceiling: a flush each)", runs[32], runs[1], 4)
 	b.report.atLeast("the same, absolute", median(runs[32], rate), "/s", 15_000)
 	b.against("appends, 256 callers (ceiling: a flush each)", runs[256], runs[1], 4)
-	return b.reads(ctx, s, func() (int, error) { return sqlite.PlainScan(ctx, path) })
+	return b.reads(ctx, s, func() (int, error) { return count(sqlite.PlainScan(ctx, path)) })
 }
 
 // sample is what one run of a load came to.
@@ -310,6 +311,16 @@ func (b *appendBench) fill(ctx context.Context, s eventstore.Store) error {
 	return g.Wait()
 }
 
+func count(all iter.Seq2[eventstore.Recorded, error]) (events int, err error) {
+	for _, err := range all {
+		if err != nil {
+			return events, err
+		}
+		events++
+	}
+	return events, nil
+}
+
 // readAll counts the events, and looks every so often what the heap holds.
 func readAll(ctx context.Context, s eventstore.Store) (events int, heap uint64, err error) {
 	runtime.GC() // what was there before is not the read's
@@ -339,7 +350,7 @@ func readSlices(ctx context.Context, s eventstore.Store, readers int) (events in
 		g.Go(func() error {
 			own := 0
 			for slice := range next {
-				for _, err := range s.ReadAll(ctx, 0, eventstore.Filter{Slice: &slice}) {
+				for _, err := range s.ReadAll(ctx, 0, eventstore.Filter{Slices: eventstore.OneSlice(slice)}) {
 					if err != nil {
 						return err
 					}

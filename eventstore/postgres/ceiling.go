@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"net/url"
 	"strings"
 	"sync"
@@ -80,26 +81,33 @@ func PlainInserts(ctx context.Context, rawURL string, connections int, each time
 	return float64(sum) / time.Since(began).Seconds(), errors.Join(errs...)
 }
 
-// PlainScan reads every event by one statement and answers how many there were.
-func PlainScan(ctx context.Context, rawURL string) (events int, err error) {
-	pool, err := plainPool(ctx, rawURL, 1)
-	if err != nil {
-		return 0, err
-	}
-	defer pool.Close()
-	rows, err := pool.Query(ctx, "SELECT "+columns+" FROM events ORDER BY position")
-	if err != nil {
-		return 0, unavailable("scan", err)
-	}
-	defer rows.Close()
-	var r eventstore.Recorded
-	var hash []byte
-	for ; rows.Next(); events++ {
-		if err := rows.Scan(&r.Position, &r.Stream, &r.Revision, (*[16]byte)(&r.ID), &r.Type, &r.Key, &r.RecordedAt, &r.Metadata, &r.Data, &hash); err != nil {
-			return events, err
+// PlainScan reads every event by one statement.
+func PlainScan(ctx context.Context, rawURL string) iter.Seq2[eventstore.Recorded, error] {
+	return func(yield func(eventstore.Recorded, error) bool) {
+		pool, err := plainPool(ctx, rawURL, 1)
+		if err != nil {
+			yield(eventstore.Recorded{}, err)
+			return
+		}
+		defer pool.Close()
+		rows, err := pool.Query(ctx, "SELECT "+columns+" FROM events ORDER BY position")
+		if err != nil {
+			yield(eventstore.Recorded{}, unavailable("scan", err))
+			return
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var r eventstore.Recorded
+			var hash []byte
+			err := rows.Scan(&r.Position, &r.Stream, &r.Revision, (*[16]byte)(&r.ID), &r.Type, &r.Key, &r.RecordedAt, &r.Metadata, &r.Data, &hash)
+			if !yield(r, err) || err != nil {
+				return
+			}
+		}
+		if err := rows.Err(); err != nil {
+			yield(eventstore.Recorded{}, unavailable("scan", err))
 		}
 	}
-	return events, rows.Err()
 }
 
 func plainPool(ctx context.Context, rawURL string, connections int) (*pgxpool.Pool, error) {

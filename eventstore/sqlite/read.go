@@ -19,8 +19,8 @@ const columns = "position, stream, revision, id, type, key, recorded_at, metadat
 const (
 	pageSize  = 512
 	pageBytes = 4 << 20
-	// window is how many positions one query looks at that has no index for what it looks for.
-	window = 16_384
+	// scanned is how many positions one query looks at that has no index for what it looks for.
+	scanned = 16_384
 )
 
 // ReadStream implements eventstore.Store.
@@ -49,12 +49,12 @@ func (s *Store) ReadStreamBack(ctx context.Context, stream string, from eventsto
 
 // ReadAll implements eventstore.Store.
 func (s *Store) ReadAll(ctx context.Context, after uint64, f eventstore.Filter) iter.Seq2[eventstore.Recorded, error] {
-	where, args, indexed := conditions(f)
-	query := "SELECT " + columns + " FROM events WHERE position > ? AND position <= ?" + where + " ORDER BY position LIMIT ?"
+	where, args, window := conditions(f)
+	query := "SELECT " + columns + " FROM events WHERE position > ? AND position <= ?" + where + " LIMIT ?"
 	from, end := int64(min(after, math.MaxInt64)), int64(-1) //nolint:gosec // cut
 	return eventstore.Pages(ctx, func(ctx context.Context) ([]eventstore.Recorded, bool, error) {
 		through := int64(math.MaxInt64)
-		if !indexed {
+		if window > 0 {
 			if end < 0 {
 				head, err := s.Head(ctx)
 				if err != nil {
@@ -77,36 +77,60 @@ func (s *Store) ReadAll(ctx context.Context, after uint64, f eventstore.Filter) 
 	})
 }
 
-// conditions are a filter as SQL. indexed says that an index leads to the events, or that all are wanted.
-func conditions(f eventstore.Filter) (where string, args []any, indexed bool) {
+// conditions are a filter as SQL with its order. window is how many positions one query may look at, 0 for all: where an
+// index leads to the events in their order, or all are wanted.
+func conditions(f eventstore.Filter) (where string, args []any, window int64) {
 	var b strings.Builder
 	add := func(condition string, values ...any) {
 		b.WriteString(" AND " + condition)
 		args = append(args, values...)
 	}
-	indexed = f.StreamPrefix == "" && len(f.Types) == 0 && !f.First
-	if f.Slice != nil {
-		add("slice = ?", *f.Slice)
-		indexed = true
+	list := func(n int) string { return "(?" + strings.Repeat(", ?", n-1) + ")" }
+	order := " ORDER BY position"
+	if f.StreamPrefix != "" || len(f.Types) > 0 || len(f.Without) > 0 || f.First {
+		window = scanned
 	}
-	if f.Key != "" {
+	switch n := f.Slices.Len(); {
+	case f.Key != "":
 		add("slice = ? AND key = ?", eventstore.Slice(f.Key), f.Key)
-		indexed = true
+		window = 0
+	case n == 1:
+		add("slice = ?", f.Slices.From)
+		window = 0
+	case f.Slices.Scanned():
+		add("+slice >= ? AND +slice < ?", f.Slices.From, f.Slices.To) // the sign hides the column from the index
+		window = scanned
+	case n > 0:
+		// About a page: by the index, slice by slice, then sorted.
+		of := make([]any, n)
+		for i := range of {
+			of[i] = f.Slices.From + i
+		}
+		add("slice IN "+list(n), of...)
+		order, window = " ORDER BY +position", pageSize*eventstore.Slices/int64(n)
+	}
+	if f.Key != "" && f.Slices.Len() > 0 {
+		add("slice >= ? AND slice < ?", f.Slices.From, f.Slices.To)
 	}
 	if f.StreamPrefix != "" {
 		add("substr(CAST(stream AS BLOB), 1, ?) = ?", len(f.StreamPrefix), []byte(f.StreamPrefix))
 	}
-	if len(f.Types) > 0 {
-		types := make([]any, len(f.Types))
-		for i, t := range f.Types {
-			types[i] = t
+	for _, types := range []struct {
+		in    string
+		names []string
+	}{{"type IN ", f.Types}, {"type NOT IN ", f.Without}} {
+		if len(types.names) > 0 {
+			names := make([]any, len(types.names))
+			for i, t := range types.names {
+				names[i] = t
+			}
+			add(types.in+list(len(names)), names...)
 		}
-		add("type IN (?"+strings.Repeat(", ?", len(types)-1)+")", types...)
 	}
 	if f.First {
 		add("revision = 0")
 	}
-	return b.String(), args, indexed
+	return b.String() + order, args, window
 }
 
 // page reads one page. more is false when the end was found; a page that may have more is not empty.

@@ -42,6 +42,8 @@ type place struct {
 // mostPlaces bounds writer.last, about 10 MiB; beyond it a stream's end is looked up by its index.
 const mostPlaces = 100_000
 
+const insertEvent = "INSERT INTO events (position, stream, revision, id, type, key, slice, recorded_at, metadata, data, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
 func (w *writer) prepare(ctx context.Context) error {
 	var errs []error
 	prepare := func(query string) *sql.Stmt {
@@ -49,7 +51,7 @@ func (w *writer) prepare(ctx context.Context) error {
 		errs = append(errs, err)
 		return s
 	}
-	w.insertEvent = prepare("INSERT INTO events (position, stream, revision, id, type, key, slice, recorded_at, metadata, data, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
+	w.insertEvent = prepare(insertEvent)
 	w.insertCommand = prepare("INSERT INTO commands (command_id, request_hash, actor, stream, last_revision, position, recorded_at) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (command_id) DO NOTHING")
 	w.moveHead = prepare("UPDATE store_head SET position = ?, recorded_at = ? WHERE id = 1")
 	w.selectLast = prepare("SELECT revision, position FROM events WHERE stream = ? ORDER BY revision DESC LIMIT 1")

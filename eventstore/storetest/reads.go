@@ -98,15 +98,18 @@ func filters(ctx context.Context, k *kit) error {
 	if err != nil {
 		return err
 	}
-	slice, other := eventstore.Slice("key-3"), eventstore.Slices-1
+	slice, other := eventstore.OneSlice(eventstore.Slice("key-3")), eventstore.OneSlice(eventstore.Slices-1)
+	few, many := eventstore.SliceRange{From: max(0, slice.From-50), To: slice.To}, eventstore.SliceRange{From: slice.From, To: eventstore.Slices}
 	var errs []error
 	for _, f := range []eventstore.Filter{
 		{}, {StreamPrefix: "groomer-"}, {StreamPrefix: "chat"}, {StreamPrefix: "chat-"}, {StreamPrefix: "chat-댕"}, {StreamPrefix: "%"}, {StreamPrefix: "_"},
 		{StreamPrefix: "nobody-"}, {StreamPrefix: strings.Repeat("x", 3*eventstore.MaxNameBytes)},
 		{Types: []string{"a.v1"}}, {Types: []string{"b.v1", "a_v1", "never.v1"}}, {Types: []string{"never.v1"}}, {Types: []string{""}},
-		{Key: "key-0"}, {Key: "key-9"}, {Key: "KEY-0"}, {Slice: &slice}, {Slice: &other}, {Slice: &slice, Key: "key-3"}, {Slice: &other, Key: "key-3"},
+		{Key: "key-0"}, {Key: "key-9"}, {Key: "KEY-0"}, {Slices: slice}, {Slices: other}, {Slices: slice, Key: "key-3"}, {Slices: other, Key: "key-3"},
+		{Slices: few}, {Slices: many}, {Slices: eventstore.SliceRange{To: eventstore.Slices}}, {Slices: few, Key: "key-1"}, {Slices: many, Without: []string{"a.v1"}},
+		{Without: []string{"a.v1", "never.v1"}}, {Without: types}, {Types: []string{"a.v1", "b.v1"}, Without: []string{"a.v1"}}, {Slices: few, Without: []string{"b.v1"}},
 		{First: true}, {First: true, StreamPrefix: "groomer-"}, {First: true, Key: "key-1"},
-		{StreamPrefix: "chat", Types: []string{"a.v1", "a.v2"}, Key: "key-1"}, {StreamPrefix: "chat", Types: []string{"a.v1"}, Slice: &slice},
+		{StreamPrefix: "chat", Types: []string{"a.v1", "a.v2"}, Key: "key-1"}, {StreamPrefix: "chat", Types: []string{"a.v1"}, Slices: slice},
 		{StreamPrefix: "nul \x00"}, {Key: "\xff"}, {Types: []string{"nul \x00"}},
 	} {
 		for _, after := range []uint64{0, all[len(all)/2].Position, all[len(all)-1].Position} {
@@ -146,7 +149,8 @@ func rare(ctx context.Context, k *kit) error {
 		}
 	}
 	var errs []error
-	for _, f := range []eventstore.Filter{{StreamPrefix: "rare-"}, {Types: []string{"rare.v1"}}, {StreamPrefix: "rare-", First: true}, {Key: want[1].Key, StreamPrefix: "rare-1"}} {
+	for _, f := range []eventstore.Filter{{StreamPrefix: "rare-"}, {Types: []string{"rare.v1"}}, {StreamPrefix: "rare-", First: true}, {Key: want[1].Key, StreamPrefix: "rare-1"},
+		{Slices: eventstore.OneSlice(eventstore.Slice(want[1].Key)), StreamPrefix: "rare-"}, {Slices: eventstore.SliceRange{To: eventstore.Slices}, StreamPrefix: "rare-"}, {Without: []string{"x.v1"}, StreamPrefix: "rare-"}} {
 		var matching []eventstore.Recorded
 		for _, r := range want {
 			if f.Matches(r) {

@@ -5,8 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/dangdangsalon/salon/eventstore"
 	"github.com/dangdangsalon/salon/projections/reads"
@@ -16,43 +16,64 @@ import (
 // meanwhile, and each ordering key comes once, in one Filling, from its first event on.
 //
 // It is the fold of the live engine, in the same unit of work. What differs is that the rows a fold asks for need not be
-// looked for: they are absent unless the unit has them. Only a history that does not fit into memory is written down in
-// parts, and from then on its rows are loaded again as the live engine does.
+// looked for: they are absent unless the unit has them. So the tables are written without a look at what they have, on MySQL
+// and MariaDB by LOAD DATA. Only a history that does not fit into memory is written down in parts, and from then on its rows
+// are loaded again as the live engine does.
 type Bulk struct {
-	t     *sqlTarget
-	d     Decoder
-	most  int
-	begin func(ctx context.Context, tx *sql.Tx) error
+	t       *sqlTarget
+	d       Decoder
+	most    int
+	begin   func(ctx context.Context, tx *sql.Tx) error
+	inserts atomic.Bool // the server takes no LOAD DATA
 }
 
-// NewBulk makes one. At most so many rows are held in memory by each Filling; begin is the first thing that each of its
-// transactions does: the fence.
+// NewBulk makes one. At most so many rows of about 1 KiB are held in memory by each Filling; begin is the first thing that
+// each of its transactions does: the fence.
 func NewBulk(db *reads.DB, p Projection, codec *eventstore.Codec, most int, begin func(ctx context.Context, tx *sql.Tx) error) *Bulk {
-	return &Bulk{newSQLTarget(db, p, 0), NewDecoder(codec, p), most, begin}
+	return &Bulk{t: newSQLTarget(db, p, 0), d: NewDecoder(codec, p), most: most, begin: begin}
 }
 
 // Close lets go of what the database holds for it.
 func (b *Bulk) Close() { b.t.close() }
+
+// Inserts tells whether the server turned out to take no LOAD DATA LOCAL, so that rows are written by INSERTs.
+func (b *Bulk) Inserts() bool { return b.inserts.Load() }
+
+// Skips lists the types that are left out by name: those that the catalogue has and the projection does not use, also under
+// the names that they had earlier. One that the catalogue lacks is not among them.
+func (b *Bulk) Skips() (types []string) {
+	for _, name := range b.d.d.codec.Names() {
+		if wanted, err := b.d.d.wanted(name); err == nil && !wanted {
+			types = append(types, name)
+		}
+	}
+	return types
+}
 
 // Filling is one transaction's worth of histories. One goroutine uses it, and ends it by Commit or Close.
 type Filling struct {
 	b       *Bulk
 	unit    *Unit
 	pending []Event
+	large   int          // KiB of events beyond the first of each, since the unit was empty
 	tx      *transaction // once it has begun
 	spilled bool         // the tables have rows of ours that the unit has not
 	Events  int64        // read so far
 	Rows    int64        // written so far
 }
 
-// foldAtOnce is how many events are folded together: of a history in parts, so many have their rows loaded by one query.
-const foldAtOnce = 500
+// FoldAtOnce is how many events are folded together: of a history in parts, so many have their rows loaded by one query.
+const FoldAtOnce = 500
 
 // New begins a Filling. Its transaction begins when there is something to write.
 func (b *Bulk) New() *Filling { return &Filling{b: b, unit: NewUnit()} }
 
-// Full tells whether there is enough for a transaction: it should be committed before the next history begins.
-func (f *Filling) Full() bool { return f.spilled || len(f.unit.rows) > f.b.most/2 }
+// Held is about how much memory is used, in rows of 1 KiB: a row counts as one, and so does each KiB of an event beyond its
+// first, which a row may keep.
+func (f *Filling) Held() int { return len(f.unit.rows) + f.large }
+
+// Full tells whether the Filling holds what it may: it should be committed, narrowed or spilled before the next event is added.
+func (f *Filling) Full() bool { return len(f.pending) == 0 && f.Held() > f.b.most }
 
 // Add folds an event, in the order of the store. An event of another topic, or of a type that the projection does not use,
 // is passed over; one of a type that the catalogue lacks is an error.
@@ -62,10 +83,29 @@ func (f *Filling) Add(ctx context.Context, r eventstore.Recorded) error {
 	if err != nil || !wanted {
 		return err
 	}
-	if f.pending = append(f.pending, e); len(f.pending) < foldAtOnce {
+	f.large += (len(r.Data) + len(r.Metadata)) >> 10
+	if f.pending = append(f.pending, e); len(f.pending) < FoldAtOnce {
 		return nil
 	}
 	return f.fold(ctx)
+}
+
+// Narrow forgets the rows of all keys that are not in these slices: their histories will come in another Filling. It is only
+// for one that was not spilled.
+func (f *Filling) Narrow(slices eventstore.SliceRange) {
+	narrow, held := NewUnit(), f.Held()
+	for id, s := range f.unit.rows {
+		if slices.Has(eventstore.Slice(s.ordering)) {
+			narrow.rows[id] = s
+		}
+	}
+	for _, id := range f.unit.changed {
+		if narrow.rows[id] != nil {
+			narrow.changed = append(narrow.changed, id)
+		}
+	}
+	f.large = f.large * len(narrow.rows) / max(1, held-f.large)
+	f.unit = narrow
 }
 
 func (f *Filling) fold(ctx context.Context) (err error) {
@@ -86,13 +126,15 @@ func (f *Filling) fold(ctx context.Context) (err error) {
 		}
 	}
 	f.pending = f.pending[:0]
-	if len(f.unit.rows) <= f.b.most {
-		return nil
-	}
+	return nil
+}
+
+// Spill writes down what is held, so that there is room for the rest of a history that alone is too large.
+func (f *Filling) Spill(ctx context.Context) error {
 	if err := f.write(ctx); err != nil {
 		return err
 	}
-	f.unit, f.spilled = NewUnit(), true
+	f.unit, f.large, f.spilled = NewUnit(), 0, true
 	return nil
 }
 
@@ -110,16 +152,42 @@ func (f *Filling) write(ctx context.Context) error {
 	}
 	changes := f.unit.changes()
 	for _, t := range f.b.t.p.Tables {
-		changed := changes[t.Def()]
-		if !f.spilled { // a row that came and went was never there
-			changed = slices.DeleteFunc(changed, func(c change) bool { return c.slot.row == nil })
+		var puts, removes []change
+		for _, c := range changes[t.Def()] {
+			switch {
+			case c.slot.row != nil:
+				puts = append(puts, c)
+			case f.spilled: // else it came and went, and was never there
+				removes = append(removes, c)
+			}
 		}
-		f.Rows += int64(len(changed))
-		if err := f.b.t.tables[t.Def()].write(ctx, f.tx, changed); err != nil {
+		f.Rows += int64(len(puts) + len(removes))
+		if err := f.put(ctx, f.b.t.tables[t.Def()], puts); err != nil {
+			return err
+		}
+		if err := f.b.t.tables[t.Def()].write(ctx, f.tx, removes); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// put writes rows that are not in the table, or once the Filling was spilled, that may be.
+func (f *Filling) put(ctx context.Context, t *tableSQL, rows []change) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	if t.dialect == reads.MySQL && !f.b.inserts.Load() {
+		err := t.loadData(ctx, f.tx, f.spilled, rows)
+		if !errors.Is(err, reads.ErrNoLocal) {
+			return err
+		}
+		f.b.inserts.Store(true)
+	}
+	if f.spilled {
+		return t.insertRows(ctx, f.tx, rows, t.onDup)
+	}
+	return t.insertRows(ctx, f.tx, rows, "")
 }
 
 // Commit writes all rows, and what note adds, or nothing. An outcome that is unknown is an error: whoever noted something

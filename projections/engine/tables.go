@@ -14,7 +14,7 @@ import (
 // changed table is a new version.
 func EnsureTables(ctx context.Context, db *reads.DB, projections ...Projection) error {
 	for _, p := range projections {
-		if err := MakeTables(ctx, db, p); err != nil {
+		if err := makeTables(ctx, db, p, true); err != nil {
 			return err
 		}
 		for _, insert := range []string{
@@ -34,24 +34,29 @@ func EnsureTables(ctx context.Context, db *reads.DB, projections ...Projection) 
 	return nil
 }
 
-// MakeTables makes the tables of a version where they are missing, and nothing else.
-func MakeTables(ctx context.Context, db *reads.DB, p Projection) error {
+// MakeBareTables makes the tables of a version where they are missing, without the indexes that MakeIndexes makes: a rebuild
+// fills them first.
+func MakeBareTables(ctx context.Context, db *reads.DB, p Projection) error {
+	return makeTables(ctx, db, p, false)
+}
+
+func makeTables(ctx context.Context, db *reads.DB, p Projection, indexed bool) error {
 	if p.Target != SQL {
 		return nil
 	}
 	for _, t := range p.Tables {
-		if err := ensureTable(ctx, db, t.Def().at(p.Version), p.Version); err != nil {
+		if err := ensureTable(ctx, db, t.Def().at(p.Version), p.Version, indexed); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func ensureTable(ctx context.Context, db *reads.DB, d *Def, version int) error {
+func ensureTable(ctx context.Context, db *reads.DB, d *Def, version int, indexed bool) error {
 	if probe(ctx, db, d, version) == nil {
 		return nil
 	}
-	for _, statement := range d.ddl(db.Dialect(), version) {
+	for _, statement := range d.ddl(db.Dialect(), version, indexed) {
 		if _, err := db.Writer().ExecContext(ctx, statement); err != nil {
 			return fmt.Errorf("make table %s: %w", d.Name(version), err)
 		}
@@ -60,6 +65,58 @@ func ensureTable(ctx context.Context, db *reads.DB, d *Def, version int) error {
 		return fmt.Errorf("table %s does not have the columns of its projection, which needs a new version: %w", d.Name(version), err)
 	}
 	return nil
+}
+
+// MakeIndexes makes the indexes of a version's tables that are missing, by one connection or any. It may be called again
+// wherever it ended: which are there is read from the database.
+func MakeIndexes(ctx context.Context, db *reads.DB, x reads.Execer, p Projection) error {
+	for _, t := range p.Tables {
+		d := t.Def().at(p.Version)
+		name := d.Name(p.Version)
+		there, err := indexesOf(ctx, db, name)
+		if err != nil {
+			return fmt.Errorf("index table %s: %w", name, err)
+		}
+		var missing []string
+		for _, i := range d.indexes() {
+			switch {
+			case db.Dialect() == reads.SQLite:
+				missing = append(missing, i.sqlite(name))
+			case !there[i.Name]:
+				missing = append(missing, "ADD "+i.mysql())
+			}
+		}
+		if db.Dialect() == reads.MySQL && len(missing) > 0 {
+			missing = []string{"ALTER TABLE " + name + " " + strings.Join(missing, ", ")} // one reading of the table for all
+		}
+		for _, statement := range missing {
+			if _, err := x.ExecContext(ctx, statement); err != nil {
+				return fmt.Errorf("index table %s: %w", name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// indexesOf names the indexes of a table on MySQL. SQLite need not be asked: there, IF NOT EXISTS does.
+func indexesOf(ctx context.Context, db *reads.DB, table string) (map[string]bool, error) {
+	if db.Dialect() == reads.SQLite {
+		return nil, nil
+	}
+	rows, err := db.Writer().QueryContext(ctx, "SELECT DISTINCT index_name FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name = ?", table)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	there := map[string]bool{}
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, err
+		}
+		there[name] = true
+	}
+	return there, rows.Err()
 }
 
 // probe asks for the columns that the table must have.
@@ -84,8 +141,20 @@ func DropTables(ctx context.Context, db reads.Execer, p Projection) error {
 
 const mysqlText = " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL"
 
-// ddl spells the table. On SQLite an index name is the database's, hence the table's name in it.
-func (d *Def) ddl(dialect reads.Dialect, version int) []string {
+// indexes are those beside the primary key.
+func (d *Def) indexes() []Index {
+	return append([]Index{{Name: "by_ordering_key", Columns: []string{"ordering_key"}}}, d.Indexes...)
+}
+
+func (i Index) mysql() string { return "KEY " + i.Name + " (" + quoteAll(i.Columns) + ")" }
+
+// sqlite has the table's name in the index's, which is the database's there.
+func (i Index) sqlite(table string) string {
+	return "CREATE INDEX IF NOT EXISTS " + table + "_" + i.Name + " ON " + table + " (" + quoteAll(i.Columns) + ")"
+}
+
+// ddl spells the table, with its indexes or without.
+func (d *Def) ddl(dialect reads.Dialect, version int, indexed bool) []string {
 	name := d.Name(version)
 	types := map[Kind]string{ID: "TEXT NOT NULL", Text: "TEXT NOT NULL", Int: "INTEGER NOT NULL", Time: "INTEGER NOT NULL", JSON: "TEXT NOT NULL"}
 	if dialect == reads.MySQL {
@@ -103,17 +172,20 @@ func (d *Def) ddl(dialect reads.Dialect, version int) []string {
 		pk[i] = d.Columns[c].Name
 	}
 	lines = append(lines, "PRIMARY KEY ("+quoteAll(pk)+")")
-	indexes := append([]Index{{Name: "by_ordering_key", Columns: []string{"ordering_key"}}}, d.Indexes...)
+	var indexes []Index
+	if indexed {
+		indexes = d.indexes()
+	}
 	if dialect == reads.MySQL {
-		for _, x := range indexes {
-			lines = append(lines, "KEY "+x.Name+" ("+quoteAll(x.Columns)+")")
+		for _, i := range indexes {
+			lines = append(lines, i.mysql())
 		}
 		return []string{"CREATE TABLE IF NOT EXISTS " + name + " (\n  " + strings.Join(lines, ",\n  ") +
 			"\n) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"}
 	}
 	statements := []string{"CREATE TABLE IF NOT EXISTS " + name + " (\n  " + strings.Join(lines, ",\n  ") + "\n) WITHOUT ROWID"}
-	for _, x := range indexes {
-		statements = append(statements, "CREATE INDEX IF NOT EXISTS "+name+"_"+x.Name+" ON "+name+" ("+quoteAll(x.Columns)+")")
+	for _, i := range indexes {
+		statements = append(statements, i.sqlite(name))
 	}
 	return statements
 }
@@ -135,6 +207,7 @@ type tableSQL struct {
 	at      *Def // has the columns of this version
 	dialect reads.Dialect
 	name    string
+	columns string // all of them, in the order of Def.Values
 	insert  string // up to VALUES
 	tuple   string // (?, ?, …)
 	onDup   string // after the tuples
@@ -147,8 +220,8 @@ func newTableSQL(d *Def, dialect reads.Dialect, version int) *tableSQL {
 	t := &tableSQL{d: d, dialect: dialect, name: d.Name(version)}
 	d = d.at(version)
 	t.at = d
-	columns := d.ColumnList("") + ", ordering_key"
-	t.insert = "INSERT INTO " + t.name + " (" + columns + ") VALUES "
+	t.columns = d.ColumnList("") + ", ordering_key"
+	t.insert = "INSERT INTO " + t.name + " (" + t.columns + ") VALUES "
 	t.tuple = "(" + strings.Repeat("?, ", len(d.Columns)) + "?)"
 
 	isPK := map[int]bool{}
@@ -187,7 +260,7 @@ func newTableSQL(d *Def, dialect reads.Dialect, version int) *tableSQL {
 	if len(pk) > 1 && dialect == reads.SQLite {
 		in = " IN (VALUES " // SQLite takes a list of rows only as a table
 	}
-	t.selects = "SELECT " + columns + " FROM " + t.name + " WHERE " + of + in
+	t.selects = "SELECT " + t.columns + " FROM " + t.name + " WHERE " + of + in
 	t.remove = "DELETE FROM " + t.name + " WHERE " + of + in
 	return t
 }
@@ -276,20 +349,8 @@ func (t *tableSQL) write(ctx context.Context, tx execer, changed []change) error
 			puts = append(puts, c)
 		}
 	}
-	for len(puts) > 0 {
-		n := t.largestBelow(len(puts))
-		args := make([]any, 0, n*(len(t.at.Columns)+1))
-		for _, c := range puts[:n] {
-			values, err := t.at.Values(c.slot.row)
-			if err != nil {
-				return &foldError{err} // the row cannot be stored: the fold's fault, not the database's
-			}
-			args = append(append(args, values...), c.slot.ordering)
-		}
-		if err := tx.exec(ctx, t.insert+list(t.tuple, n)+t.onDup, args...); err != nil {
-			return fmt.Errorf("write %s: %w", t.name, err)
-		}
-		puts = puts[n:]
+	if err := t.insertRows(ctx, tx, puts, t.onDup); err != nil {
+		return err
 	}
 	for len(removes) > 0 {
 		n := t.largestBelow(len(removes))
@@ -301,6 +362,26 @@ func (t *tableSQL) write(ctx context.Context, tx execer, changed []change) error
 			return fmt.Errorf("delete from %s: %w", t.name, err)
 		}
 		removes = removes[n:]
+	}
+	return nil
+}
+
+// insertRows writes rows by INSERTs of many, each with what may follow its values.
+func (t *tableSQL) insertRows(ctx context.Context, tx execer, rows []change, onDup string) error {
+	for len(rows) > 0 {
+		n := t.largestBelow(len(rows))
+		args := make([]any, 0, n*(len(t.at.Columns)+1))
+		for _, c := range rows[:n] {
+			values, err := t.at.Values(c.slot.row)
+			if err != nil {
+				return &foldError{err} // the row cannot be stored: the fold's fault, not the database's
+			}
+			args = append(append(args, values...), c.slot.ordering)
+		}
+		if err := tx.exec(ctx, t.insert+list(t.tuple, n)+onDup, args...); err != nil {
+			return fmt.Errorf("write %s: %w", t.name, err)
+		}
+		rows = rows[n:]
 	}
 	return nil
 }

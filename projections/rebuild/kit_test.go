@@ -168,7 +168,7 @@ func (m *memory) ReadAll(_ context.Context, after uint64, f eventstore.Filter) i
 			if e.Position <= after || !f.Matches(e) {
 				continue
 			}
-			if f.Slice != nil {
+			if f.Slices.Len() > 0 {
 				m.mu.Lock()
 				m.read++
 				m.mu.Unlock()

@@ -6,13 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"sync/atomic"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/dangdangsalon/salon/eventstore"
 	"github.com/dangdangsalon/salon/projections/engine"
+	"github.com/dangdangsalon/salon/projections/reads"
 )
 
 type txFunc = func(ctx context.Context, tx *sql.Tx) error
@@ -81,34 +82,35 @@ func (k *work) prepare(ctx context.Context, p engine.Projection) error {
 	return nil
 }
 
-// load folds every slice that is not done into the tables, several at a time. The rows of a portion of slices, and the note
-// that these are done, are one transaction.
+// load folds every slice that is not done into the tables, in passes, several at a time, and makes the indexes. The rows of a
+// pass and the note that its slices are done are one transaction.
+//
+// Memory is bounded by Parallel × MostRows rows of about 1 KiB with what a row costs around it, and two pages of events of
+// each reader (8 MiB), whatever the history is: a pass takes as many slices as fit, and gives those back that do not.
 func (k *work) load(ctx context.Context, p engine.Projection) error {
-	if err := engine.MakeTables(ctx, k.lease.db, p); err != nil {
+	if err := engine.MakeBareTables(ctx, k.lease.db, p); err != nil {
 		return err
 	}
-	left, err := k.left(ctx)
+	done, err := k.done(ctx)
 	if err != nil {
 		return err
 	}
+	todo := newTodo(done, k.parallel(), k.mostRows())
 	k.at(Loading, eventstore.Slices)
-	k.from(int64(eventstore.Slices - len(left)))
+	k.from(int64(len(done)))
 	bulk := engine.NewBulk(k.lease.db, p, k.Codec, k.mostRows(), k.lease.hold)
 	defer bulk.Close()
 	defer k.keepPace(ctx)()
-	var next atomic.Int64
-	group, ctx := errgroup.WithContext(ctx)
+	skips := bulk.Skips()
+	group, loading := errgroup.WithContext(ctx)
 	for range k.parallel() {
 		group.Go(func() error {
 			for {
-				more, err := k.portion(ctx, bulk, func() (slice int, ok bool) {
-					i := int(next.Add(1)) - 1
-					if i >= len(left) {
-						return 0, false
-					}
-					return left[i], true
-				})
-				if err != nil || !more {
+				slices, more := todo.next()
+				if !more {
+					return nil
+				}
+				if err := k.pass(loading, bulk, todo, eventstore.Filter{Slices: slices, Without: skips}); err != nil {
 					return err
 				}
 				if k.At != nil {
@@ -117,76 +119,123 @@ func (k *work) load(ctx context.Context, p engine.Projection) error {
 			}
 		})
 	}
-	return group.Wait()
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return k.index(ctx, p)
 }
 
-// portion folds slices until there is enough for a transaction; more is false when none is left.
-func (k *work) portion(ctx context.Context, bulk *engine.Bulk, next func() (int, bool)) (more bool, err error) {
-	f := bulk.New()
-	defer f.Close()
-	began := time.Now()
-	var slices []int
-	for !f.Full() {
-		slice, ok := next()
-		if !ok {
+// pass folds a range of slices, or the part of it that fits into memory, and writes down its rows.
+func (k *work) pass(ctx context.Context, bulk *engine.Bulk, todo *todo, f eventstore.Filter) error {
+	fill := bulk.New()
+	defer fill.Close()
+	var after uint64
+	for {
+		full, err := k.read(ctx, fill, &after, f)
+		if err != nil {
+			return fmt.Errorf("read slices %d to %d: %w", f.Slices.From, f.Slices.To-1, err)
+		}
+		if !full {
 			break
 		}
-		for e, err := range k.Store.ReadAll(ctx, 0, eventstore.Filter{Slice: &slice}) {
-			if err != nil {
-				return false, fmt.Errorf("read slice %d: %w", slice, err)
-			}
-			if e.Position > k.run.plan.Head {
-				break
-			}
-			if err := f.Add(ctx, e); err != nil {
-				return false, err
-			}
-		}
-		slices = append(slices, slice)
+		half := f.Slices.From + f.Slices.Len()/2
+		todo.giveBack(eventstore.SliceRange{From: half, To: f.Slices.To})
+		f.Slices.To = half
+		fill.Narrow(f.Slices)
 	}
-	if len(slices) == 0 {
-		return false, nil
-	}
-	err = f.Commit(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		insert, args := "INSERT INTO projection_slices (run_id, slice) VALUES ", []any{}
-		for i, s := range slices {
-			if i > 0 {
-				insert += ", "
-			}
-			insert, args = insert+"(?, ?)", append(args, k.run.ID, s)
-		}
-		_, err := tx.ExecContext(ctx, insert, args...)
+	held, began := fill.Held(), time.Now()
+	if err := fill.Commit(ctx, func(ctx context.Context, tx *sql.Tx) error { return k.noteDone(ctx, tx, f.Slices) }); err != nil {
 		return err
-	})
-	if err != nil {
-		return false, err
 	}
-	k.say(func(r *Run) { r.Done, r.Events, r.Rows = r.Done+int64(len(slices)), r.Events+f.Events, r.Rows+f.Rows })
-	return true, k.pacer.rest(ctx, f.Events, time.Since(began))
+	todo.learn(f.Slices.Len(), held)
+	if bulk.Inserts() {
+		k.slow.Do(func() {
+			k.Log.WarnContext(ctx, "rows are written by inserts, which is slower", "run", k.run.ID, "error", reads.ErrNoLocal)
+		})
+	}
+	k.say(func(r *Run) {
+		r.Done, r.Events, r.Rows = r.Done+int64(f.Slices.Len()), r.Events+fill.Events, r.Rows+fill.Rows
+		if bulk.Inserts() {
+			r.Detail = "rows are written by inserts, which is slower: " + reads.ErrNoLocal.Error()
+		}
+	})
+	return k.pacer.rest(ctx, 0, time.Since(began))
 }
 
-// left lists the slices that are not done.
-func (k *work) left(ctx context.Context) ([]int, error) {
+// read folds events from a position on, up to the head of the plan or until the Filling is full. Of a single slice that is too
+// large, it spills what it has.
+func (k *work) read(ctx context.Context, fill *engine.Filling, after *uint64, f eventstore.Filter) (full bool, err error) {
+	read, spilled, began := 0, false, time.Now()
+	for e, err := range k.Store.ReadAll(ctx, *after, f) {
+		if err != nil {
+			return false, err
+		}
+		if e.Position > k.run.plan.Head {
+			break
+		}
+		if err := fill.Add(ctx, e); err != nil {
+			return false, err
+		}
+		*after = e.Position
+		// Not once it is spilled: its transaction is open.
+		if read++; read%engine.FoldAtOnce == 0 && !spilled {
+			if err := k.pacer.rest(ctx, engine.FoldAtOnce, time.Since(began)); err != nil {
+				return false, err
+			}
+			began = time.Now()
+		}
+		if !fill.Full() {
+			continue
+		}
+		if f.Slices.Len() > 1 {
+			return true, nil
+		}
+		if err := fill.Spill(ctx); err != nil {
+			return false, err
+		}
+		spilled = true
+	}
+	return false, nil
+}
+
+func (k *work) noteDone(ctx context.Context, tx *sql.Tx, slices eventstore.SliceRange) error {
+	insert, args := "INSERT INTO projection_slices (run_id, slice) VALUES (?, ?)"+strings.Repeat(", (?, ?)", slices.Len()-1), []any{}
+	for s := slices.From; s < slices.To; s++ {
+		args = append(args, k.run.ID, s)
+	}
+	if _, err := tx.ExecContext(ctx, insert, args...); err != nil {
+		return fmt.Errorf("note which slices are done: %w", err)
+	}
+	return nil
+}
+
+// index makes the indexes that the tables lack: one reading of a full table costs less than an entry in each at every row. No
+// transaction holds the statement back: the lease is looked at, and the name keeps a successor waiting until it has ended.
+func (k *work) index(ctx context.Context, p engine.Projection) error {
+	k.at(Indexing, 0)
+	return k.lease.db.Only(ctx, "rebuild/"+p.Name, func(ctx context.Context, x reads.Execer) error {
+		if err := k.lease.write(ctx, func(context.Context, *sql.Tx) error { return nil }); err != nil {
+			return err
+		}
+		return engine.MakeIndexes(ctx, k.lease.db, x, p)
+	})
+}
+
+// done lists the slices whose rows are all there.
+func (k *work) done(ctx context.Context) (slices []int, err error) {
 	rows, err := k.lease.db.Writer().QueryContext(ctx, "SELECT slice FROM projection_slices WHERE run_id = ?", k.run.ID)
 	if err != nil {
 		return nil, fmt.Errorf("read which slices are done: %w", err)
 	}
 	defer rows.Close()
-	var done [eventstore.Slices]bool
 	for rows.Next() {
 		var s int
 		if err := rows.Scan(&s); err != nil {
 			return nil, fmt.Errorf("read which slices are done: %w", err)
 		}
-		done[s] = true
+		slices = append(slices, s)
 	}
-	var out []int
-	for s, is := range done {
-		if !is {
-			out = append(out, s)
-		}
-	}
-	return out, rows.Err()
+	return slices, rows.Err()
 }
 
 // handOver makes the version live: its projectors go on from the log's ends as they were, and drop what the slices had.

@@ -40,6 +40,7 @@ const (
 const (
 	Preparing  = "preparing"
 	Loading    = "loading"     // slices of the store's history
+	Indexing   = "indexing"    // what was loaded
 	CatchingUp = "catching_up" // with what came into the log meanwhile
 	Comparing  = "comparing"
 	Removing   = "removing"

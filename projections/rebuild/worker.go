@@ -39,11 +39,11 @@ type Worker struct {
 	Ends func(ctx context.Context, topics []string) (map[Partition]int64, error)
 	// Log defaults to nowhere.
 	Log *slog.Logger
-	// Parallel is how many slices are read and folded at once. Defaults to the number of processors, at most 8; more keep
+	// Parallel is how many passes over the history are made at once. Defaults to the number of processors, at most 8; more keep
 	// the databases busier than a projector should.
 	Parallel int
-	// MostRows that each of them holds in memory. Defaults to 20,000: memory is bounded by Parallel times that, whatever the
-	// history is. Fewer make more and smaller transactions.
+	// MostRows of about 1 KiB that each of them holds in memory. Defaults to 50,000: memory is bounded by Parallel times that,
+	// whatever the history is. Fewer make more passes and smaller transactions.
 	MostRows int
 	// Patience is how long a run's worker may be silent before another takes the run over. Defaults to 10 s; less may take
 	// it from one that merely waits for a lock.
@@ -120,6 +120,7 @@ func (w *Worker) next(ctx context.Context) (Run, bool, error) {
 type work struct {
 	*Worker
 	lease lease
+	slow  sync.Once // said that rows are written the slow way
 
 	mu    sync.Mutex
 	run   Run
@@ -290,4 +291,4 @@ func (k *work) keepTelling(ctx context.Context, stop context.CancelCauseFunc) {
 
 func (w *Worker) parallel() int { return cmp.Or(w.Parallel, min(8, runtime.GOMAXPROCS(0))) }
 
-func (w *Worker) mostRows() int { return cmp.Or(w.MostRows, 20_000) }
+func (w *Worker) mostRows() int { return cmp.Or(w.MostRows, 50_000) }

@@ -1,0 +1,76 @@
+package rebuild
+
+import (
+	"sync"
+
+	"github.com/dangdangsalon/salon/eventstore"
+)
+
+// todo hands out the slices that are to be done, in ranges that should fit into memory: how much a slice comes to is learnt
+// from those that are done.
+type todo struct {
+	workers int
+	most    int // rows that one of them may hold
+
+	mu   sync.Mutex
+	left [eventstore.Slices]bool
+	done int // slices, of which it is known
+	rows int // what those came to
+}
+
+func newTodo(done []int, workers, most int) *todo {
+	t := &todo{workers: workers, most: most}
+	for s := range t.left {
+		t.left[s] = true
+	}
+	for _, s := range done {
+		t.left[s] = false
+	}
+	return t
+}
+
+// least is how many slices a range has at the end, where what is left is shared: a query for each would cost more than a
+// worker that has nothing to do.
+const least = 16
+
+// next takes some slices that follow one another; ok is false when none is left.
+func (t *todo) next() (r eventstore.SliceRange, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	from, left := 0, 0
+	for s := eventstore.Slices - 1; s >= 0; s-- {
+		if t.left[s] {
+			from, left = s, left+1
+		}
+	}
+	if left == 0 {
+		return r, false
+	}
+	// All of them, as long as nothing is known: what is too much comes back.
+	n := max(least, (left+t.workers-1)/t.workers)
+	if t.done > 0 {
+		n = min(n, max(1, t.most*t.done/max(1, t.rows)*9/10)) // some slices have more than others
+	}
+	r = eventstore.SliceRange{From: from, To: from}
+	for r.To < eventstore.Slices && t.left[r.To] && r.Len() < n {
+		t.left[r.To] = false
+		r.To++
+	}
+	return r, true
+}
+
+// giveBack returns slices that were not done.
+func (t *todo) giveBack(r eventstore.SliceRange) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for s := r.From; s < r.To; s++ {
+		t.left[s] = true
+	}
+}
+
+// learn notes what so many slices came to.
+func (t *todo) learn(slices, rows int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.done, t.rows = t.done+slices, t.rows+rows
+}
