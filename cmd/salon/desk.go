@@ -123,8 +123,11 @@ func (n *node) socketRoutes(mux *http.ServeMux) {
 		status := http.StatusOK
 		if err != nil {
 			status, body = http.StatusServiceUnavailable, map[string]string{"why": err.Error()}
+			var refused *rebuild.RefusedError
 			if errors.Is(err, admin.ErrUnknown) || errors.Is(err, rebuild.ErrUnknown) {
 				status = http.StatusNotFound
+			} else if errors.As(err, &refused) {
+				status, body = http.StatusConflict, refused
 			}
 		}
 		w.Header().Set("Content-Type", "application/json")
@@ -199,10 +202,13 @@ func (d socketDesk) call(ctx context.Context, method, path string, q url.Values,
 		return fmt.Errorf("read the process's answer: %w", err)
 	}
 	if res.StatusCode != http.StatusOK {
-		var problem struct{ Why string }
+		var problem rebuild.RefusedError
 		_ = json.NewDecoder(bytes.NewReader(b)).Decode(&problem)
-		if res.StatusCode == http.StatusNotFound {
+		switch res.StatusCode {
+		case http.StatusNotFound:
 			return notThere(problem.Why)
+		case http.StatusConflict:
+			return &problem
 		}
 		return errors.New(problem.Why)
 	}

@@ -30,7 +30,7 @@ func (n *node) probes() []probe {
 		probes = append(probes, probe{part: "relay", look: n.probeRelay})
 	}
 	for _, r := range n.runners {
-		probes = append(probes, probe{part: "projection " + r.Projection.Name, look: func(context.Context) (string, error) { return n.probeRunner(r) }})
+		probes = append(probes, probe{part: "projection " + r.Projection.Name, look: func(ctx context.Context) (string, error) { return n.probeRunner(ctx, r) }})
 	}
 	if n.firer != nil {
 		probes = append(probes, probe{part: "reactor", look: func(context.Context) (string, error) { return probeFirer(n.firer.Status(), time.Now()) }})
@@ -61,7 +61,7 @@ func (n *node) probeRelay(ctx context.Context) (string, error) {
 	return fmt.Sprintf("leads; position %d of %d", at, head.Position), nil
 }
 
-func (n *node) probeRunner(r *engine.Runner) (string, error) {
+func (n *node) probeRunner(ctx context.Context, r *engine.Runner) (string, error) {
 	if stuck := n.movement.stuck(r.Projection.ID(), time.Now()); len(stuck) > 0 {
 		return "", errors.New(strings.Join(stuck, "; "))
 	}
@@ -72,6 +72,16 @@ func (n *node) probeRunner(r *engine.Runner) (string, error) {
 			return "", fmt.Errorf("%s/%d stands still since %s: %s", s.Topic, s.Part, s.Since.UTC().Format("15:04:05"), s.Error)
 		}
 		lag += s.Lag()
+	}
+	if len(partitions) == 0 {
+		state, err := engine.StateOf(ctx, n.reads.Reader(), r.Projection)
+		switch {
+		case err != nil:
+			return "", err
+		case state != engine.Live:
+			return r.Projection.ID() + ": waits for its rebuild", nil
+		}
+		return r.Projection.ID() + ": live; this process has none of its partitions, or is about to take them", nil
 	}
 	return fmt.Sprintf("%s: %d partitions here, %d records behind", r.Projection.ID(), len(partitions), lag), nil
 }

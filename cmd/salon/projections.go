@@ -129,10 +129,7 @@ func (n *node) projections() *admin.Projections {
 		}
 		return n.relay.Position(), n.relay.Leading()
 	}
-	a.RelayLag = func(ctx context.Context) (time.Duration, error) {
-		_, age, err := n.relay.Lag(ctx)
-		return age, err
-	}
+	a.RelayLag = func(ctx context.Context) (uint64, time.Duration, error) { return n.relay.Lag(ctx) }
 	return a
 }
 
@@ -145,7 +142,7 @@ func printOverview(out io.Writer, all admin.Overview, verbose bool) error {
 	relayed := "another process relays"
 	if all.RelayPosition != nil {
 		relayed = fmt.Sprintf("relayed through %d", *all.RelayPosition)
-		if *all.RelayLagEvents > 0 && all.RelayLagSeconds != nil {
+		if all.RelayLagEvents != nil && *all.RelayLagEvents > 0 {
 			relayed += fmt.Sprintf(", %d positions and %.1f s behind", *all.RelayLagEvents, *all.RelayLagSeconds)
 		}
 	}

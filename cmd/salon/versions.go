@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"os/user"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -21,8 +22,13 @@ import (
 
 // oneVersion is what a verb about one version takes.
 type oneVersion struct {
-	Name string `arg:"" help:"The projection and, after an @, its version: reservations@2. Without one: rebuild, verify and switch take the newest, rollback the one before; drop wants it named."`
+	Name string `arg:"" help:"The projection and, after an @, its version: reservations@2. Without one, the newest."`
 
+	verb `embed:""`
+}
+
+// verb is what asking for a run takes besides.
+type verb struct {
 	whichSystem `embed:""`
 }
 
@@ -53,18 +59,24 @@ type projectionsSwitchCmd struct {
 }
 
 type projectionsRollbackCmd struct {
-	oneVersion `embed:""`
-	forced     `embed:""`
+	Name string `arg:"" help:"The projection and, after an @, the version to go back to: reservations@1. Without one, the one that served before."`
+
+	verb   `embed:""`
+	forced `embed:""`
 }
 
 type projectionsDropCmd struct {
-	oneVersion `embed:""`
+	Name string `arg:"" help:"The projection and, after an @, the version to drop: reservations@1."`
+
+	verb `embed:""`
 
 	Confirm string `help:"The version's name, reservations_v1. Without it, it is asked for."`
 }
 
 type projectionsRunsCmd struct {
-	oneVersion `embed:""`
+	Name string `arg:"" help:"The projection."`
+
+	whichSystem `embed:""`
 }
 
 type projectionsCancelCmd struct {
@@ -92,15 +104,17 @@ func (c *projectionsRollbackCmd) Run(ctx context.Context, t *terminal) error {
 }
 
 func (c *projectionsDropCmd) Run(ctx context.Context, t *terminal) error {
-	if c.Confirm == "" {
-		fmt.Fprintf(t.err, "This removes %s with all its rows. Type its name, as in reservations_v1, to go on: ", c.Name)
-		line, err := bufio.NewReader(os.Stdin).ReadString('\n')
-		if err != nil && !errors.Is(err, io.EOF) {
-			return fmt.Errorf("read the name: %w", err)
-		}
-		c.Confirm = strings.TrimSpace(line)
+	err := c.do(ctx, t, rebuild.Request{Kind: rebuild.Drop, Projection: c.Name, Options: rebuild.Options{Confirm: c.Confirm}}, true)
+	var refused *rebuild.RefusedError
+	if c.Confirm != "" || !errors.As(err, &refused) || refused.Code != rebuild.Unconfirmed {
+		return err
 	}
-	return c.do(ctx, t, rebuild.Request{Kind: rebuild.Drop, Projection: c.Name, Options: rebuild.Options{Confirm: c.Confirm}}, true)
+	fmt.Fprintf(t.err, "This removes %s with all its rows. Type its name, as in reservations_v1, to go on: ", c.Name)
+	line, err := bufio.NewReader(os.Stdin).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read the name: %w", err)
+	}
+	return c.do(ctx, t, rebuild.Request{Kind: rebuild.Drop, Projection: c.Name, Options: rebuild.Options{Confirm: strings.TrimSpace(line)}}, true)
 }
 
 func (c *projectionsRunsCmd) Run(ctx context.Context, t *terminal) error {
@@ -119,10 +133,22 @@ func (c *projectionsRunsCmd) Run(ctx context.Context, t *terminal) error {
 	w := tabwriter.NewWriter(t.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "RUN\tKIND\tVERSION\tSTATE\tPHASE\tDONE\tROWS\tRATE\tASKED\tTOOK\tBY\tDETAIL")
 	for _, r := range all {
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%d/%d\t%d\t%d/s\t%s\t%s\t%s\t%s\n", r.ID, r.Kind, r.Version, r.State, r.Phase, r.Done, r.Total, r.Rows, r.Rate,
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%d\t%d/s\t%s\t%s\t%s\t%s\n", r.ID, r.Kind, r.Version, r.State, r.Phase, share(r), r.Rows, r.Rate,
 			r.AskedAt.Format(time.RFC3339), took(r), r.AskedBy, firstOf(r.Detail, r.Reason))
 	}
 	return w.Flush()
+}
+
+// share is how much of its phase a run has done, "" where there is nothing to count: of how many rows are compared nobody
+// knows before.
+func share(r rebuild.Run) string {
+	switch {
+	case r.Total > 0:
+		return fmt.Sprintf("%d of %d", r.Done, r.Total)
+	case r.Done > 0:
+		return strconv.FormatInt(r.Done, 10)
+	}
+	return ""
 }
 
 func took(r rebuild.Run) string {
@@ -203,7 +229,7 @@ type notThere string
 func (e notThere) Error() string { return string(e) }
 
 // do asks, and follows the run to its end.
-func (c *oneVersion) do(ctx context.Context, t *terminal, q rebuild.Request, follow bool) error {
+func (c *verb) do(ctx context.Context, t *terminal, q rebuild.Request, follow bool) error {
 	q.By = "cli"
 	if u, err := user.Current(); err == nil {
 		q.By += ":" + u.Username

@@ -164,9 +164,13 @@ func TestTheLagIsThatOfTheOldestEventThatIsNotInTheLog(t *testing.T) {
 		if events, age, err := r.Lag(t.Context()); err != nil || events != 0 || age != 0 {
 			t.Errorf("when all is relayed: %d events, %v, %v", events, age, err)
 		}
+		s.add("admin-kim", 1) // goes to no topic
+		if events, age, err := r.Lag(t.Context()); err != nil || events != 0 || age != 0 {
+			t.Errorf("when what is left is not relayed: %d events, %v, %v", events, age, err)
+		}
 		s.addMixed(2)
-		s.events[10].RecordedAt = time.Now().Add(-time.Minute)
-		if events, age, err := r.Lag(t.Context()); err != nil || events != 2 || age < time.Minute || age > 2*time.Minute {
+		s.events[11].RecordedAt = time.Now().Add(-time.Minute)
+		if events, age, err := r.Lag(t.Context()); err != nil || events != 3 || age < time.Minute || age > 2*time.Minute {
 			t.Errorf("after it led: %d events, %v, %v", events, age, err)
 		}
 	})

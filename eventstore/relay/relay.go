@@ -33,6 +33,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/dangdangsalon/salon/eventstore"
+	"github.com/dangdangsalon/salon/eventstore/wire"
 )
 
 // Source is what the relay needs of an event store; the contract is that of [eventstore.Store].
@@ -99,10 +100,11 @@ func (r *Relay) Lag(ctx context.Context) (events uint64, age time.Duration, err 
 		if err != nil {
 			return 0, 0, fmt.Errorf("relay: read the store after position %d: %w", at, err)
 		}
-		age = max(0, time.Since(oldest.RecordedAt))
-		break
+		if wire.TopicOf(oldest.Stream) != "" {
+			return head.Position - at, max(0, time.Since(oldest.RecordedAt)), nil
+		}
 	}
-	return head.Position - at, age, nil
+	return 0, 0, nil // what is left goes to no topic, as the record of the call that asks this
 }
 
 // Run relays until ctx ends (nil) or something fails. One start is one run: the caller starts it again.

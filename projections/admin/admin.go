@@ -29,8 +29,8 @@ type Projections struct {
 	Head func(ctx context.Context) (uint64, error)
 	// Relay tells how far this process's relay is; known is false where another process leads. Nil: no relay here.
 	Relay func() (position uint64, known bool)
-	// RelayLag tells how old the oldest event is that is not in Kafka; it is asked where Relay knows.
-	RelayLag func(ctx context.Context) (time.Duration, error)
+	// RelayLag tells how far Kafka is behind the store: relay.Relay.Lag. It is asked where Relay knows.
+	RelayLag func(ctx context.Context) (events uint64, age time.Duration, err error)
 	// Versions takes what is asked of the versions of projections.
 	Versions *rebuild.Desk
 	// Now defaults to time.Now.
@@ -121,15 +121,13 @@ func (a *Projections) List(ctx context.Context) (Overview, error) {
 	if a.Relay != nil {
 		if at, known := a.Relay(); known {
 			out.RelayPosition = &at
-			behind := out.StorePosition - min(at, out.StorePosition)
-			out.RelayLagEvents = &behind
 			if a.RelayLag != nil {
-				age, err := a.RelayLag(ctx)
+				behind, age, err := a.RelayLag(ctx)
 				if err != nil {
 					return out, err
 				}
 				seconds := age.Seconds()
-				out.RelayLagSeconds = &seconds
+				out.RelayLagEvents, out.RelayLagSeconds = &behind, &seconds
 			}
 		}
 	}

@@ -201,7 +201,7 @@ func TestHowFarEveryProjectionIs(t *testing.T) {
 			}
 		}
 		w.admin.Relay = func() (uint64, bool) { return all.StorePosition - 2, true }
-		w.admin.RelayLag = func(context.Context) (time.Duration, error) { return 1500 * time.Millisecond, nil }
+		w.admin.RelayLag = func(context.Context) (uint64, time.Duration, error) { return 2, 1500 * time.Millisecond, nil }
 		w.ask("admin:a", http.MethodGet, "/v1/admin/projections", "", http.StatusOK, &all)
 		if *all.RelayLagEvents != 2 || *all.RelayLagSeconds != 1.5 {
 			t.Errorf("the relay is %d positions and %v s behind, want 2 and 1.5", *all.RelayLagEvents, *all.RelayLagSeconds)

@@ -14,7 +14,7 @@ import (
 // changed table is a new version.
 func EnsureTables(ctx context.Context, db *reads.DB, projections ...Projection) error {
 	for _, p := range projections {
-		if err := makeTables(ctx, db, p, true); err != nil {
+		if err := makeTables(ctx, db.Writer(), db.Dialect(), p, true); err != nil {
 			return err
 		}
 		for _, insert := range []string{
@@ -35,29 +35,29 @@ func EnsureTables(ctx context.Context, db *reads.DB, projections ...Projection) 
 }
 
 // MakeBareTables makes the tables of a version where they are missing, without the indexes that MakeIndexes makes: a rebuild
-// fills them first.
-func MakeBareTables(ctx context.Context, db *reads.DB, p Projection) error {
-	return makeTables(ctx, db, p, false)
+// fills them first. Any connection will do.
+func MakeBareTables(ctx context.Context, db reads.Conn, dialect reads.Dialect, p Projection) error {
+	return makeTables(ctx, db, dialect, p, false)
 }
 
-func makeTables(ctx context.Context, db *reads.DB, p Projection, indexed bool) error {
+func makeTables(ctx context.Context, db reads.Conn, dialect reads.Dialect, p Projection, indexed bool) error {
 	if p.Target != SQL {
 		return nil
 	}
 	for _, t := range p.Tables {
-		if err := ensureTable(ctx, db, t.Def().at(p.Version), p.Version, indexed); err != nil {
+		if err := ensureTable(ctx, db, dialect, t.Def().at(p.Version), p.Version, indexed); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func ensureTable(ctx context.Context, db *reads.DB, d *Def, version int, indexed bool) error {
+func ensureTable(ctx context.Context, db reads.Conn, dialect reads.Dialect, d *Def, version int, indexed bool) error {
 	if probe(ctx, db, d, version) == nil {
 		return nil
 	}
-	for _, statement := range d.ddl(db.Dialect(), version, indexed) {
-		if _, err := db.Writer().ExecContext(ctx, statement); err != nil {
+	for _, statement := range d.ddl(dialect, version, indexed) {
+		if _, err := db.ExecContext(ctx, statement); err != nil {
 			return fmt.Errorf("make table %s: %w", d.Name(version), err)
 		}
 	}
@@ -69,28 +69,28 @@ func ensureTable(ctx context.Context, db *reads.DB, d *Def, version int, indexed
 
 // MakeIndexes makes the indexes of a version's tables that are missing, by one connection or any. It may be called again
 // wherever it ended: which are there is read from the database.
-func MakeIndexes(ctx context.Context, db *reads.DB, x reads.Execer, p Projection) error {
+func MakeIndexes(ctx context.Context, db reads.Conn, dialect reads.Dialect, p Projection) error {
 	for _, t := range p.Tables {
 		d := t.Def().at(p.Version)
 		name := d.Name(p.Version)
-		there, err := indexesOf(ctx, db, name)
+		there, err := indexesOf(ctx, db, dialect, name)
 		if err != nil {
 			return fmt.Errorf("index table %s: %w", name, err)
 		}
 		var missing []string
 		for _, i := range d.indexes() {
 			switch {
-			case db.Dialect() == reads.SQLite:
+			case dialect == reads.SQLite:
 				missing = append(missing, i.sqlite(name))
 			case !there[i.Name]:
 				missing = append(missing, "ADD "+i.mysql())
 			}
 		}
-		if db.Dialect() == reads.MySQL && len(missing) > 0 {
+		if dialect == reads.MySQL && len(missing) > 0 {
 			missing = []string{"ALTER TABLE " + name + " " + strings.Join(missing, ", ")} // one reading of the table for all
 		}
 		for _, statement := range missing {
-			if _, err := x.ExecContext(ctx, statement); err != nil {
+			if _, err := db.ExecContext(ctx, statement); err != nil {
 				return fmt.Errorf("index table %s: %w", name, err)
 			}
 		}
@@ -99,11 +99,11 @@ func MakeIndexes(ctx context.Context, db *reads.DB, x reads.Execer, p Projection
 }
 
 // indexesOf names the indexes of a table on MySQL. SQLite need not be asked: there, IF NOT EXISTS does.
-func indexesOf(ctx context.Context, db *reads.DB, table string) (map[string]bool, error) {
-	if db.Dialect() == reads.SQLite {
+func indexesOf(ctx context.Context, db reads.Queryer, dialect reads.Dialect, table string) (map[string]bool, error) {
+	if dialect == reads.SQLite {
 		return nil, nil
 	}
-	rows, err := db.Writer().QueryContext(ctx, "SELECT DISTINCT index_name FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name = ?", table)
+	rows, err := db.QueryContext(ctx, "SELECT DISTINCT index_name FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name = ?", table)
 	if err != nil {
 		return nil, err
 	}
@@ -120,8 +120,8 @@ func indexesOf(ctx context.Context, db *reads.DB, table string) (map[string]bool
 }
 
 // probe asks for the columns that the table must have.
-func probe(ctx context.Context, db *reads.DB, d *Def, version int) error {
-	rows, err := db.Writer().QueryContext(ctx, "SELECT "+d.ColumnList("")+", ordering_key FROM "+d.Name(version)+" WHERE 1 = 0")
+func probe(ctx context.Context, db reads.Queryer, d *Def, version int) error {
+	rows, err := db.QueryContext(ctx, "SELECT "+d.ColumnList("")+", ordering_key FROM "+d.Name(version)+" WHERE 1 = 0")
 	if err != nil {
 		return err
 	}

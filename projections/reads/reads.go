@@ -49,6 +49,12 @@ type Execer interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
 
+// Conn takes any statement: a pool, a connection or a transaction.
+type Conn interface {
+	Queryer
+	Execer
+}
+
 // DB is an open reads database, safe for concurrent use.
 type DB struct {
 	dialect Dialect
@@ -233,7 +239,7 @@ func (db *DB) Snapshot(ctx context.Context, fn func(ctx context.Context, q Query
 // Only runs fn while nobody else runs under the same name, on one connection: where that breaks, what fn goes on to do on it
 // fails, and another may run. It is for statements that no transaction holds back, as those that make and drop tables. The
 // one writer of SQLite is alone anyway.
-func (db *DB) Only(ctx context.Context, name string, fn func(ctx context.Context, x Execer) error) error {
+func (db *DB) Only(ctx context.Context, name string, fn func(ctx context.Context, x Conn) error) error {
 	if db.dialect == SQLite {
 		return fn(ctx, db.write)
 	}

@@ -3,7 +3,6 @@ package rebuild
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -40,6 +39,9 @@ type Options struct {
 	Pace    Pace   `json:"pace,omitempty" enum:"gentle,normal,full" doc:"To rebuild: how much it may take of what live projections and reads share with it; normal without it"`
 	MaxRate int    `json:"max_rate,omitempty" minimum:"1" doc:"To rebuild: events a second at most"`
 }
+
+// Unconfirmed is the code of a drop that may be done once it is confirmed.
+const Unconfirmed = "projection.unconfirmed"
 
 // RefusedError is something that must not be done as things are. Code is stable.
 type RefusedError struct{ Code, Why string }
@@ -84,7 +86,7 @@ func (d *Desk) Ask(ctx context.Context, q Request) (Run, error) {
 			if r.Against = q.Against; r.Against == 0 {
 				r.Against = serves
 			}
-			if err := comparable(ctx, tx, p, r.Against, state); err != nil {
+			if err := d.comparable(ctx, tx, p, r.Against, state); err != nil {
 				return err
 			}
 		case Drop:
@@ -96,7 +98,7 @@ func (d *Desk) Ask(ctx context.Context, q Request) (Run, error) {
 			case serves == p.Version:
 				return refused("%s serves: switch to another version first", p.ID())
 			case q.Confirm != p.ID():
-				return refused("to drop %s with all its rows, confirm it by its name: %s", p.ID(), p.ID())
+				return &RefusedError{Unconfirmed, fmt.Sprintf("to drop %s with all its rows, confirm it by its name: %s", p.ID(), p.ID())}
 			}
 		default:
 			return fmt.Errorf("%w: nothing is called %q", ErrUnknown, q.Kind)
@@ -106,8 +108,8 @@ func (d *Desk) Ask(ctx context.Context, q Request) (Run, error) {
 	return r, err
 }
 
-func comparable(ctx context.Context, q reads.Queryer, p engine.Projection, against int, state engine.State) error {
-	other, known := p.At(against)
+func (d *Desk) comparable(ctx context.Context, q reads.Queryer, p engine.Projection, against int, state engine.State) error {
+	other, known := d.version(p.Name, against)
 	if !known {
 		return fmt.Errorf("%w: this release has no version %d of %s", ErrUnknown, against, p.Name)
 	}
@@ -187,11 +189,8 @@ func (d *Desk) find(name string) (p engine.Projection, explicit bool, err error)
 	return p, explicit, fmt.Errorf("%w: this release has no projection, or no version, called %q", ErrUnknown, name)
 }
 
-// verified tells by which run a version was found equal to another.
-func verified(ctx context.Context, q reads.Queryer, p engine.Projection) (run string, err error) {
-	err = q.QueryRowContext(ctx, "SELECT verified_run FROM projection_versions WHERE projection = ? AND version = ?", p.Name, p.Version).Scan(&run)
-	if errors.Is(err, sql.ErrNoRows) {
-		return "", nil
-	}
-	return run, err
+// version is a version of a projection as this release has it. Only the newest knows the others, and it may be asked of any.
+func (d *Desk) version(name string, version int) (p engine.Projection, known bool) {
+	p, _, err := d.find(engine.Projection{Name: name, Version: version}.ID())
+	return p, err == nil
 }

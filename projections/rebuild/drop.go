@@ -72,14 +72,7 @@ func (k *work) remove(ctx context.Context, p engine.Projection) error {
 	if err != nil || !there {
 		return err
 	}
-	err = k.lease.db.Only(ctx, "rebuild/"+p.Name, func(ctx context.Context, x reads.Execer) error {
-		// No transaction holds a DROP back: the lease is looked at, and the name keeps a successor from making tables again.
-		if err := k.lease.write(ctx, func(context.Context, *sql.Tx) error { return nil }); err != nil {
-			return err
-		}
-		return engine.DropTables(ctx, x, p)
-	})
-	if err != nil {
+	if err := k.lease.define(ctx, func(ctx context.Context, x reads.Conn) error { return engine.DropTables(ctx, x, p) }); err != nil {
 		return err
 	}
 	return k.lease.write(ctx, func(ctx context.Context, tx *sql.Tx) error {

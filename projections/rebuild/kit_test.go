@@ -117,6 +117,10 @@ type memory struct {
 func newMemory() *memory { return &memory{grown: make(chan struct{})} }
 
 func (m *memory) add(key string, e domain.Event) uint64 {
+	return m.addTo("groomer-"+key, key, e, time.Now())
+}
+
+func (m *memory) addTo(stream, key string, e domain.Event, at time.Time) uint64 {
 	b, err := json.Marshal(e)
 	if err != nil {
 		panic(err)
@@ -126,8 +130,8 @@ func (m *memory) add(key string, e domain.Event) uint64 {
 	pos := uint64(len(m.events) + 1)
 	meta, _ := json.Marshal(eventstore.Metadata{CommandID: uuid.New(), Command: "test", Actor: domain.Actor{ID: "kim", Role: domain.Customer}})
 	m.events = append(m.events, eventstore.Recorded{
-		Position: pos, Stream: "groomer-" + key, Revision: eventstore.Revision(pos), ID: uuid.New(), Type: e.EventType(), Key: key,
-		RecordedAt: time.Now().UTC().Truncate(time.Microsecond), Metadata: meta, Data: b,
+		Position: pos, Stream: stream, Revision: eventstore.Revision(pos), ID: uuid.New(), Type: e.EventType(), Key: key,
+		RecordedAt: at.UTC().Truncate(time.Microsecond), Metadata: meta, Data: b,
 	})
 	close(m.grown)
 	m.grown = make(chan struct{})

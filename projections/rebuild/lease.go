@@ -108,6 +108,21 @@ func (l lease) write(ctx context.Context, fn func(ctx context.Context, tx *sql.T
 	})
 }
 
+// define runs statements that make or drop tables. On a server no transaction holds those back: the lease is looked at under a
+// name that one connection has, and which they are sent on. Whoever takes the lease over waits for the name before it makes
+// or drops tables in turn; a worker that froze meanwhile has lost its connection by then.
+func (l lease) define(ctx context.Context, fn func(ctx context.Context, x reads.Conn) error) error {
+	if l.db.Dialect() == reads.SQLite {
+		return l.write(ctx, func(ctx context.Context, tx *sql.Tx) error { return fn(ctx, tx) })
+	}
+	return l.db.Only(ctx, "rebuild/"+l.projection, func(ctx context.Context, x reads.Conn) error {
+		if err := l.write(ctx, func(context.Context, *sql.Tx) error { return nil }); err != nil {
+			return err
+		}
+		return fn(ctx, x)
+	})
+}
+
 // tell notes how far the run is, and hears whether it is to be cancelled.
 func (l lease) tell(ctx context.Context, r Run) (cancel bool, err error) {
 	err = l.write(ctx, func(ctx context.Context, tx *sql.Tx) error {

@@ -88,7 +88,9 @@ func (k *work) prepare(ctx context.Context, p engine.Projection) error {
 // Memory is bounded by Parallel × MostRows rows of about 1 KiB with what a row costs around it, and two pages of events of
 // each reader (8 MiB), whatever the history is: a pass takes as many slices as fit, and gives those back that do not.
 func (k *work) load(ctx context.Context, p engine.Projection) error {
-	if err := engine.MakeBareTables(ctx, k.lease.db, p); err != nil {
+	dialect := k.lease.db.Dialect()
+	err := k.lease.define(ctx, func(ctx context.Context, x reads.Conn) error { return engine.MakeBareTables(ctx, x, dialect, p) })
+	if err != nil {
 		return err
 	}
 	done, err := k.done(ctx)
@@ -209,16 +211,10 @@ func (k *work) noteDone(ctx context.Context, tx *sql.Tx, slices eventstore.Slice
 	return nil
 }
 
-// index makes the indexes that the tables lack: one reading of a full table costs less than an entry in each at every row. No
-// transaction holds the statement back: the lease is looked at, and the name keeps a successor waiting until it has ended.
+// index makes the indexes that the tables lack: one reading of a full table costs less than an entry in each at every row.
 func (k *work) index(ctx context.Context, p engine.Projection) error {
 	k.at(Indexing, 0)
-	return k.lease.db.Only(ctx, "rebuild/"+p.Name, func(ctx context.Context, x reads.Execer) error {
-		if err := k.lease.write(ctx, func(context.Context, *sql.Tx) error { return nil }); err != nil {
-			return err
-		}
-		return engine.MakeIndexes(ctx, k.lease.db, x, p)
-	})
+	return k.lease.define(ctx, func(ctx context.Context, x reads.Conn) error { return engine.MakeIndexes(ctx, x, k.lease.db.Dialect(), p) })
 }
 
 // done lists the slices whose rows are all there.

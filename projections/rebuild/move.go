@@ -46,7 +46,7 @@ func (d *Desk) move(ctx context.Context, q Request) (r Run, err error) {
 				return refused("reads of %s were never moved: there is nothing to go back to", p.Name)
 			}
 			var known bool
-			if p, known = p.At(previous); !known {
+			if p, known = d.version(p.Name, previous); !known {
 				return refused("this release does not know version %d, to which a rollback would go", previous)
 			}
 		}
@@ -68,10 +68,25 @@ func (d *Desk) move(ctx context.Context, q Request) (r Run, err error) {
 		if err != nil {
 			return fmt.Errorf("move reads to %s: %w", p.ID(), err)
 		}
+		if _, err = tx.ExecContext(ctx, "UPDATE projection_versions SET served = 1 WHERE projection = ? AND version = ?", p.Name, r.Against); err != nil {
+			return fmt.Errorf("note that version %d of %s has served: %w", r.Against, p.Name, err)
+		}
 		r.EndedAt = time.Now().UTC()
 		return insertRun(ctx, tx, r)
 	})
 	return r, err
+}
+
+// proved tells whether a version was found equal to another. A rollback may go to one that has served, too: it has projected
+// ever since.
+func proved(ctx context.Context, tx *sql.Tx, p engine.Projection, kind Kind) (is bool, err error) {
+	var run string
+	var served bool
+	err = tx.QueryRowContext(ctx, "SELECT verified_run, served FROM projection_versions WHERE projection = ? AND version = ?", p.Name, p.Version).Scan(&run, &served)
+	if err != nil {
+		return false, fmt.Errorf("read what was verified of %s: %w", p.ID(), err)
+	}
+	return run != "" || served && kind == Rollback, nil
 }
 
 // unfit tells why reads should not be moved to a version, "" when they may. What is not live is refused in any case.
@@ -83,14 +98,12 @@ func unfit(ctx context.Context, tx *sql.Tx, p engine.Projection, from int, kind 
 	if state != engine.Live {
 		return "", refused("%s is not live: rebuild it first (salon projections rebuild %s@%d)", p.ID(), p.Name, p.Version)
 	}
-	if kind == Switch {
-		run, err := verified(ctx, tx, p)
-		if err != nil {
-			return "", fmt.Errorf("read what was verified of %s: %w", p.ID(), err)
-		}
-		if run == "" {
-			return fmt.Sprintf("%s was not verified, or differs (salon projections verify %s@%d)", p.ID(), p.Name, p.Version), nil
-		}
+	known, err := proved(ctx, tx, p, kind)
+	if err != nil {
+		return "", err
+	}
+	if !known {
+		return fmt.Sprintf("%s was not verified, or differs (salon projections verify %s@%d)", p.ID(), p.Name, p.Version), nil
 	}
 	serving := engine.Projection{Name: p.Name, Version: from}.ID()
 	places, err := engine.PlacesOf(ctx, tx, []string{p.ID(), serving})
@@ -111,9 +124,12 @@ func unfit(ctx context.Context, tx *sql.Tx, p engine.Projection, from int, kind 
 		if at.Projection != serving {
 			continue
 		}
+		// By offsets of the log: positions may differ where the two show the same. One that was rebuilt stands at the store's
+		// head, the other at the last record of its partition. Records may be markers, so they do not tell of a lag by themselves.
 		there, found := to[part{at.Topic, at.Part}]
-		if lag := at.LastRecordedAt.Sub(there.LastRecordedAt); at.LastPos > 0 && (!found || there.LastPos < at.LastPos && lag > allowedLag) {
-			return fmt.Sprintf("%s lags: in %s/%d it is at position %d, %s at %d", p.ID(), at.Topic, at.Part, there.LastPos, serving, at.LastPos), nil
+		lag := at.LastRecordedAt.Sub(there.LastRecordedAt)
+		if at.NextOffset > 0 && (!found || there.NextOffset < at.NextOffset && lag > allowedLag) {
+			return fmt.Sprintf("%s lags: in %s/%d it is at offset %d, %s at %d", p.ID(), at.Topic, at.Part, there.NextOffset, serving, at.NextOffset), nil
 		}
 	}
 	return "", nil

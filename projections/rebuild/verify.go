@@ -65,12 +65,9 @@ var errUnequal = errors.New("the versions stand at different positions")
 // it. Where they stand at different positions, which under load may be always, the keys with events in between are not
 // compared with each other: the rows of each version are held to the fold of the store up to where that version stands.
 func (k *work) verify(ctx context.Context, p engine.Projection) error {
-	other, known := p.At(k.run.Against)
+	other, known := k.Desk.version(p.Name, k.run.Against)
 	if !known {
-		var err error
-		if other, _, err = k.Desk.find(engine.Projection{Name: p.Name, Version: k.run.Against}.ID()); err != nil {
-			return err
-		}
+		return fmt.Errorf("%w: this release has no version %d of %s", ErrUnknown, k.run.Against, p.Name)
 	}
 	k.at(Comparing, 0)
 	var report *Report
