@@ -26,8 +26,8 @@ func TestAnIdleVersionDoesNotLagBehindOneThatWasRebuilt(t *testing.T) {
 	onDatabases(t, func(t *testing.T, url string) {
 		w := newWorld(t, url, toy(nil))
 		w.store.addMany(20, 100)
-		w.store.addTo("admin-analyst-mina", "mina", ignored{}, time.Now().Add(time.Hour))
 		w.caughtUp(w.newest.Earlier[0])
+		w.store.addTo("admin-analyst-mina", "mina", ignored{}, time.Now().Add(time.Hour))
 		w.start(w.worker().Run)
 		w.ask(Request{Kind: Rebuild, Projection: "toy"})
 		w.ask(Request{Kind: Verify, Projection: "toy"})
