@@ -43,8 +43,11 @@ type projectionsRebuildCmd struct {
 type projectionsVerifyCmd struct {
 	oneVersion `embed:""`
 
-	Against int  `help:"The version to compare with. Defaults to the one that serves."`
-	Detach  bool `help:"Do not wait for the end."`
+	Against int    `help:"The version to compare with. Defaults to the one that serves."`
+	Fresh   bool   `help:"Hold it to a fold of the event store instead: every row, while all goes on. Without a version, the one that serves."`
+	Sample  int    `help:"With --fresh: so many keys, drawn at random."`
+	Seed    uint32 `help:"With --sample: draw the keys that a run drew which printed this seed."`
+	Detach  bool   `help:"Do not wait for the end."`
 }
 
 // forced is for what is refused otherwise.
@@ -92,7 +95,7 @@ func (c *projectionsRebuildCmd) Run(ctx context.Context, t *terminal) error {
 }
 
 func (c *projectionsVerifyCmd) Run(ctx context.Context, t *terminal) error {
-	return c.do(ctx, t, rebuild.Request{Kind: rebuild.Verify, Projection: c.Name, Options: rebuild.Options{Against: c.Against}}, !c.Detach)
+	return c.do(ctx, t, rebuild.Request{Kind: rebuild.Verify, Projection: c.Name, Options: rebuild.Options{Against: c.Against, Fresh: c.Fresh, Sample: c.Sample, Seed: c.Seed}}, !c.Detach)
 }
 
 func (c *projectionsSwitchCmd) Run(ctx context.Context, t *terminal) error {
@@ -326,25 +329,44 @@ func (d socketDesk) Cancel(ctx context.Context, id string) (run rebuild.Run, err
 // printReport tells what a verification found.
 func printReport(out io.Writer, r rebuild.Run) error {
 	p := r.Report
-	fmt.Fprintf(out, "%d rows of %s@%d compared with version %d in %s; %d keys were folded anew, since events came between.\n",
-		p.Rows, r.Projection, r.Version, r.Against, took(r), p.Refolded)
+	if r.Options.Fresh {
+		fmt.Fprintf(out, "%d rows of %s@%d held to a fold of the event store in %s, of %d keys", p.Rows, r.Projection, r.Version, took(r), p.Refolded)
+		if p.Seed != 0 {
+			fmt.Fprintf(out, " (--sample %d --seed %d)", r.Options.Sample, p.Seed)
+		}
+		fmt.Fprintln(out, ".")
+	} else {
+		fmt.Fprintf(out, "%d rows of %s@%d compared with version %d in %s; %d keys were folded anew, since events came between.\n",
+			p.Rows, r.Projection, r.Version, r.Against, took(r), p.Refolded)
+	}
 	for _, e := range p.Expected {
 		fmt.Fprintf(out, "not compared: %s %s: %s\n", e.Table, e.Column, e.Why)
 	}
 	if len(p.Parked) > 0 {
-		fmt.Fprintf(out, "not compared, since they are parked: %s\n", strings.Join(p.Parked, ", "))
+		fmt.Fprintf(out, "parked, and held to the event store up to where they wait: %s\n", strings.Join(p.Parked, ", "))
 	}
 	for _, u := range p.Listed {
 		after := ""
 		if u.Event != nil {
 			after = fmt.Sprintf(", since the %s at position %d (%s)", u.Event.Type, u.Event.Position, u.Event.ID)
+			if r.Options.Fresh {
+				after = fmt.Sprintf("; there, the %s at position %d (%s) was the last to change it", u.Event.Type, u.Event.Position, u.Event.ID)
+			}
 		}
-		fmt.Fprintf(out, "%s %s %s: %s%s\n", u.Table, u.Row, strings.Join(u.Columns, ", "), u.Why, after)
+		fmt.Fprintf(out, "%s %s (key %s) %s: %s%s\n", u.Table, u.Row, u.Key, strings.Join(u.Columns, ", "), u.Why, after)
+	}
+	if p.Equal() && r.Options.Fresh {
+		_, err := fmt.Fprintln(out, "No row differs.")
+		return err
 	}
 	if p.Equal() {
 		_, err := fmt.Fprintf(out, "No row differs. Next: salon projections switch %s@%d\n", r.Projection, r.Version)
 		return err
 	}
-	_, err := fmt.Fprintf(out, "%d rows differ.\n", p.Differ)
+	next := ""
+	if r.Options.Fresh {
+		next = fmt.Sprintf(" Next: salon projections rebuild %s@%d --key KEY makes the rows of a key again", r.Projection, r.Version)
+	}
+	_, err := fmt.Fprintf(out, "%d rows differ.%s\n", p.Differ, next)
 	return err
 }

@@ -29,7 +29,7 @@ func PlainRebuild(ctx context.Context, db *reads.DB, p Projection, codec *events
 			}
 		}
 	}
-	if err := MakeBareTables(ctx, db, p); err != nil {
+	if err := MakeBareTables(ctx, db.Writer(), db.Dialect(), p); err != nil {
 		return 0, err
 	}
 	t := newSQLTarget(db, p, 0)
@@ -53,5 +53,5 @@ func PlainRebuild(ctx context.Context, db *reads.DB, p Projection, codec *events
 	if err := tx.tx.Commit(); err != nil {
 		return 0, fmt.Errorf("commit: %w", err)
 	}
-	return rows, MakeIndexes(ctx, db, db.Writer(), p)
+	return rows, MakeIndexes(ctx, db.Writer(), db.Dialect(), p)
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"iter"
 	"slices"
 
 	"github.com/redis/go-redis/v9"
@@ -66,6 +67,17 @@ func (u *Unit) Rows(d *Def) []any {
 		}
 	}
 	return out
+}
+
+// Keyed are the rows of any table that the unit holds, each with its ordering key.
+func (u *Unit) Keyed(d *Def) iter.Seq2[any, string] {
+	return func(yield func(row any, ordering string) bool) {
+		for id, s := range u.rows {
+			if id.table == d && s.row != nil && !yield(s.row, s.ordering) {
+				return
+			}
+		}
+	}
 }
 
 // Apply claims a partition of an SQL projection and folds events into it that follow what it has, without a log to

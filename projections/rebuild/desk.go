@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,6 +34,9 @@ type Request struct {
 // Options are what may be said with it. They are kept with the run. Their JSON is the API's.
 type Options struct {
 	Against int    `json:"against,omitempty" minimum:"1" doc:"To verify: the version to compare with; without it, the one that serves"`
+	Fresh   bool   `json:"fresh,omitempty" doc:"To verify: hold the version, without a number the one that serves, to a fold of the event store instead"`
+	Sample  int    `json:"sample,omitempty" minimum:"1" maximum:"1000000" doc:"To verify with fresh: so many keys, drawn at random; without it, all"`
+	Seed    uint32 `json:"seed,omitempty" doc:"To verify a sample: draw the keys that another run drew with this seed"`
 	Force   bool   `json:"force,omitempty" doc:"To switch or roll back although the version was not verified, or lags"`
 	Reason  string `json:"reason,omitempty" maxLength:"500" doc:"Why it is forced; kept with the run"`
 	Confirm string `json:"confirm,omitempty" maxLength:"120" doc:"To drop: the version's name, reservations_v1"`
@@ -65,12 +69,25 @@ func (d *Desk) Ask(ctx context.Context, q Request) (Run, error) {
 	if p.Target != engine.SQL {
 		return r, refused("%s is a view: it is filled from the tables behind it, and has nothing to be rebuilt from", p.Name)
 	}
+	if err := q.consistent(); err != nil {
+		return r, err
+	}
+	if r.Options.Sample > 0 && r.Options.Seed == 0 {
+		r.Options.Seed = rand.Uint32() //nolint:gosec // it draws a sample
+	}
 	err = d.DB.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		state, err := engine.StateOf(ctx, tx, p)
+		serves, _, err := engine.ActiveVersion(ctx, tx, p.Name)
 		if err != nil {
 			return err
 		}
-		serves, _, err := engine.ActiveVersion(ctx, tx, p.Name)
+		if !explicit && r.Options.Fresh {
+			var known bool
+			if p, known = d.version(p.Name, serves); !known {
+				return refused("this release does not know version %d of %s, which serves", serves, q.Projection)
+			}
+			r.Version = p.Version
+		}
+		state, err := engine.StateOf(ctx, tx, p)
 		if err != nil {
 			return err
 		}
@@ -83,6 +100,12 @@ func (d *Desk) Ask(ctx context.Context, q Request) (Run, error) {
 				return refused("%s is live already: a changed fold is a new version; to build this one anew, drop it first", p.ID())
 			}
 		case Verify:
+			if q.Fresh {
+				if state != engine.Live {
+					return refused("%s is not live: only what is kept up to date can be held to the store", p.ID())
+				}
+				break
+			}
 			if r.Against = q.Against; r.Against == 0 {
 				r.Against = serves
 			}
@@ -187,6 +210,19 @@ func (d *Desk) find(name string) (p engine.Projection, explicit bool, err error)
 		}
 	}
 	return p, explicit, fmt.Errorf("%w: this release has no projection, or no version, called %q", ErrUnknown, name)
+}
+
+// consistent refuses what does not go together.
+func (q Request) consistent() error {
+	switch o := q.Options; {
+	case o.Fresh && (q.Kind != Verify || o.Against != 0):
+		return refused("fresh holds one version to the event store: it goes with verify, and not with a version to compare with")
+	case o.Sample != 0 && !o.Fresh || o.Seed != 0 && o.Sample == 0:
+		return refused("a sample is drawn of a fresh verification, and a seed is for a sample")
+	case o.Sample < 0:
+		return refused("a sample has at least one key")
+	}
+	return nil
 }
 
 // version is a version of a projection as this release has it. Only the newest knows the others, and it may be asked of any.

@@ -214,7 +214,9 @@ func (k *work) noteDone(ctx context.Context, tx *sql.Tx, slices eventstore.Slice
 // index makes the indexes that the tables lack: one reading of a full table costs less than an entry in each at every row.
 func (k *work) index(ctx context.Context, p engine.Projection) error {
 	k.at(Indexing, 0)
-	return k.lease.define(ctx, func(ctx context.Context, x reads.Conn) error { return engine.MakeIndexes(ctx, x, k.lease.db.Dialect(), p) })
+	return k.lease.define(ctx, func(ctx context.Context, x reads.Conn) error {
+		return engine.MakeIndexes(ctx, x, k.lease.db.Dialect(), p)
+	})
 }
 
 // done lists the slices whose rows are all there.

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -147,9 +149,13 @@ func (r *ranges) read(ctx context.Context, q reads.Queryer, version int, after, 
 	return r.query(ctx, q, version, where, args)
 }
 
-// readKey reads the rows of one ordering key.
-func (r *ranges) readKey(ctx context.Context, q reads.Queryer, version int, key string) (map[string]row, error) {
-	return r.query(ctx, q, version, "ordering_key = ?", []any{key})
+// readKeys reads the rows of some ordering keys.
+func (r *ranges) readKeys(ctx context.Context, q reads.Queryer, version int, keys []string) (map[string]row, error) {
+	args := make([]any, len(keys))
+	for i, k := range keys {
+		args[i] = k
+	}
+	return r.query(ctx, q, version, "ordering_key IN ("+strings.TrimSuffix(strings.Repeat("?, ", len(keys)), ", ")+")", args)
 }
 
 func (r *ranges) query(ctx context.Context, q reads.Queryer, version int, where string, args []any) (map[string]row, error) {
@@ -208,21 +214,48 @@ func (r *ranges) texts(of any) ([]string, error) {
 	return out, nil
 }
 
-// rowsOf are rows in memory by their keys.
-func (r *ranges) rowsOf(rows []any) (map[string][]string, error) {
-	out := map[string][]string{}
-	for _, one := range rows {
-		values, err := r.d.Values(one)
+// rowsOf are the rows that a unit holds, as read reads them.
+func (r *ranges) rowsOf(u *engine.Unit) (out map[string]row, err error) {
+	out = map[string]row{}
+	for of, ordering := range u.Keyed(r.d) {
+		values, err := r.d.Values(of)
 		if err != nil {
 			return nil, err
 		}
-		var key []string
-		for _, i := range r.d.PK {
-			key = append(key, fmt.Sprint(values[i]))
+		one := row{ordering: ordering}
+		names := make([]string, len(r.d.PK))
+		for i, c := range r.d.PK {
+			one.parts, names[i] = append(one.parts, values[c]), fmt.Sprint(values[c])
 		}
-		if out[strings.Join(key, "/")], err = r.texts(one); err != nil {
+		if one.values, err = r.texts(of); err != nil {
 			return nil, err
 		}
+		out[strings.Join(names, "/")] = one
 	}
 	return out, nil
+}
+
+// unlike names the columns in which two rows differ.
+func (r *ranges) unlike(a, b row) (columns []string) {
+	for i, c := range r.columns {
+		if a.values[i] != b.values[i] {
+			columns = append(columns, c.Name)
+		}
+	}
+	if a.ordering != b.ordering {
+		columns = append(columns, "ordering_key")
+	}
+	return columns
+}
+
+// namesOf are the keys of the rows of both, in order.
+func namesOf(a, b map[string]row) []string {
+	all := map[string]bool{}
+	for n := range a {
+		all[n] = true
+	}
+	for n := range b {
+		all[n] = true
+	}
+	return slices.Sorted(maps.Keys(all))
 }

@@ -5,27 +5,38 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/dangdangsalon/salon/eventstore"
-	"github.com/dangdangsalon/salon/eventstore/wire"
 	"github.com/dangdangsalon/salon/projections/engine"
 	"github.com/dangdangsalon/salon/projections/reads"
 )
 
-// Report is what a verification found. Both versions were read in one snapshot of the database.
+// Report is what a verification found. All was read in one snapshot of the database.
 type Report struct {
 	Rows     int64      `json:"rows" doc:"Of the version that was verified"`
-	Refolded int        `json:"refolded" doc:"Keys of which one version had an event more than the other: each version's rows were held to a fold of the store instead"`
-	Parked   []string   `json:"parked,omitempty" doc:"Keys that wait in one of the versions: not compared"`
+	Refolded int        `json:"refolded" doc:"Keys whose rows were held to a fold of the store: all or a sample where that was asked for, else those of which one version had an event more than the other"`
+	Seed     uint32     `json:"seed,omitempty" doc:"With which the sample was drawn: the same draws it again"`
+	Parked   []string   `json:"parked,omitempty" doc:"Keys that wait in one of the versions: not compared with the other, and held to the store up to where they wait"`
 	Expected []Expected `json:"expected,omitempty" doc:"What the projection says must differ: not compared"`
 	Differ   int64      `json:"differ" doc:"Rows that differ and should not"`
 	Listed   []Unlike   `json:"listed,omitempty" doc:"The first of them"`
 }
 
-// Equal tells whether the versions are as they should be.
+// Equal tells whether all is as it should be.
 func (r *Report) Equal() bool { return r.Differ == 0 }
+
+// differ notes a row.
+func (r *Report) differ(u Unlike) {
+	if r.Differ++; r.more() {
+		r.Listed = append(r.Listed, u)
+	}
+}
+
+// more tells whether one more row that differs would be listed.
+func (r *Report) more() bool { return len(r.Listed) < mostListed }
 
 // Expected is what is not compared.
 type Expected struct {
@@ -36,13 +47,12 @@ type Expected struct {
 
 // Unlike is one row that differs.
 type Unlike struct {
-	Table   string   `json:"table"` // without the version
-	Row     string   `json:"row"`   // its primary key
-	Key     string   `json:"key"`   // ordering key
-	Columns []string `json:"columns,omitempty"`
-	Why     string   `json:"why"`
-	// Event is the one since which the folds of the two versions differ.
-	Event *EventRef `json:"event,omitempty"`
+	Table   string    `json:"table"` // without the version
+	Row     string    `json:"row"`   // its primary key
+	Key     string    `json:"key"`   // ordering key
+	Columns []string  `json:"columns,omitempty"`
+	Why     string    `json:"why"`
+	Event   *EventRef `json:"event,omitempty" doc:"Since which the folds of two versions differ; of a row held to the store, the last that changed it there"`
 }
 
 // EventRef names an event.
@@ -51,6 +61,8 @@ type EventRef struct {
 	Type     string `json:"type"`
 	Position uint64 `json:"position"`
 }
+
+func refTo(e eventstore.Recorded) *EventRef { return &EventRef{e.ID.String(), e.Type, e.Position} }
 
 const (
 	// Until the two stand at the same positions; then what is between them is folded instead.
@@ -65,6 +77,9 @@ var errUnequal = errors.New("the versions stand at different positions")
 // it. Where they stand at different positions, which under load may be always, the keys with events in between are not
 // compared with each other: the rows of each version are held to the fold of the store up to where that version stands.
 func (k *work) verify(ctx context.Context, p engine.Projection) error {
+	if k.run.Options.Fresh {
+		return k.fresh(ctx, p)
+	}
 	other, known := k.Desk.version(p.Name, k.run.Against)
 	if !known {
 		return fmt.Errorf("%w: this release has no version %d of %s", ErrUnknown, k.run.Against, p.Name)
@@ -73,9 +88,8 @@ func (k *work) verify(ctx context.Context, p engine.Projection) error {
 	var report *Report
 	for tries := 0; ; tries++ {
 		err := k.lease.db.Snapshot(ctx, func(ctx context.Context, q reads.Queryer) error {
-			v := &verification{work: k, q: q, p: p, other: other, report: &Report{}}
-			report = v.report
-			return v.run(ctx, tries < equalTries)
+			report = &Report{}
+			return (&verification{work: k, q: q, report: report}).run(ctx, p, other, tries < equalTries)
 		})
 		if err == nil {
 			break
@@ -106,48 +120,41 @@ func (k *work) verify(ctx context.Context, p engine.Projection) error {
 // verification is one snapshot's worth.
 type verification struct {
 	*work
-	q        reads.Queryer
-	p, other engine.Projection
-	at       map[Partition]uint64 // where p stands
-	otherAt  map[Partition]uint64
-	apart    map[string]bool // keys that are not compared with the other version
-	report   *Report
+	q      reads.Queryer
+	a, b   *side           // the version that is verified, and the other
+	apart  map[string]bool // keys that are not compared with the other version
+	report *Report
 }
 
-func (v *verification) run(ctx context.Context, mustBeEqual bool) error {
-	places, err := engine.PlacesOf(ctx, v.q, []string{v.p.ID(), v.other.ID()})
-	if err != nil {
+func (v *verification) run(ctx context.Context, p, other engine.Projection, mustBeEqual bool) (err error) {
+	if v.a, err = v.side(ctx, v.q, p, v.report); err != nil {
 		return err
 	}
-	v.at, v.otherAt, v.apart = map[Partition]uint64{}, map[Partition]uint64{}, map[string]bool{}
-	for _, at := range places {
-		if at.Projection == v.p.ID() {
-			v.at[Partition{at.Topic, at.Part}] = at.LastPos
-		} else {
-			v.otherAt[Partition{at.Topic, at.Part}] = at.LastPos
-		}
+	if v.b, err = v.side(ctx, v.q, other, v.report); err != nil {
+		return err
 	}
-	between := false
-	for _, parts := range []map[Partition]uint64{v.at, v.otherAt} {
-		for part := range parts {
-			between = between || v.at[part] != v.otherAt[part]
-		}
-	}
+	between := !maps.Equal(v.a.at, v.b.at)
 	if between && mustBeEqual {
 		return errUnequal
 	}
-	if err := v.parked(ctx); err != nil {
-		return err
-	}
-	var refold []string
-	if between {
-		if refold, err = v.between(ctx); err != nil {
-			return err
+	v.apart = map[string]bool{}
+	for _, s := range []*side{v.a, v.b} {
+		for at := range s.parked {
+			v.apart[at.key] = true
 		}
 	}
-	for _, t := range v.p.Tables {
-		if !slices.Contains(v.other.Tables, t) {
-			v.report.Expected = append(v.report.Expected, Expected{Table: t.Def().Base, Why: fmt.Sprintf("version %d does not have it", v.other.Version)})
+	v.report.Parked = slices.Sorted(maps.Keys(v.apart))
+	refold := v.report.Parked
+	if between {
+		keys, err := v.between(ctx)
+		if err != nil {
+			return err
+		}
+		refold = append(refold[:len(refold):len(refold)], keys...)
+	}
+	for _, t := range p.Tables {
+		if !slices.Contains(other.Tables, t) {
+			v.report.Expected = append(v.report.Expected, Expected{Table: t.Def().Base, Why: fmt.Sprintf("version %d does not have it", other.Version)})
 			continue
 		}
 		if err := v.table(ctx, t.Def()); err != nil {
@@ -155,37 +162,24 @@ func (v *verification) run(ctx context.Context, mustBeEqual bool) error {
 		}
 	}
 	for _, key := range refold {
-		if err := v.refold(ctx, key); err != nil {
-			return err
+		for _, s := range []*side{v.a, v.b} {
+			if err := s.holdKey(ctx, key); err != nil {
+				return err
+			}
 		}
 	}
 	v.report.Refolded = len(refold)
 	return nil
 }
 
-func (v *verification) parked(ctx context.Context) error {
-	waiting, err := engine.ParkedAmong(ctx, v.q, []string{v.p.ID(), v.other.ID()}, nil)
-	if err != nil {
-		return err
-	}
-	for _, w := range waiting {
-		if !v.apart[w.Key] {
-			v.apart[w.Key] = true
-			v.report.Parked = append(v.report.Parked, w.Key)
-		}
-	}
-	slices.Sort(v.report.Parked)
-	return nil
-}
-
 // between lists the keys that have events between where the two versions stand.
 func (v *verification) between(ctx context.Context) (keys []string, err error) {
 	from, to := ^uint64(0), uint64(0)
-	counts := map[string]int{} // partitions of a topic
-	for part := range v.at {
-		counts[part.Topic]++
-		if low, high := min(v.at[part], v.otherAt[part]), max(v.at[part], v.otherAt[part]); low != high {
-			from, to = min(from, low), max(to, high)
+	for _, parts := range []map[Partition]uint64{v.a.at, v.b.at} {
+		for part := range parts {
+			if low, high := min(v.a.at[part], v.b.at[part]), max(v.a.at[part], v.b.at[part]); low != high {
+				from, to = min(from, low), max(to, high)
+			}
 		}
 	}
 	for e, err := range v.Store.ReadAll(ctx, from, eventstore.Filter{}) {
@@ -195,12 +189,7 @@ func (v *verification) between(ctx context.Context) (keys []string, err error) {
 		if e.Position > to {
 			break
 		}
-		topic := wire.TopicOf(e.Stream)
-		if counts[topic] == 0 || v.apart[e.Key] {
-			continue
-		}
-		part := Partition{topic, engine.PartitionOf(e.Key, counts[topic])}
-		if (e.Position > v.at[part]) != (e.Position > v.otherAt[part]) {
+		if !v.apart[e.Key] && v.a.has(e) != v.b.has(e) {
 			v.apart[e.Key] = true
 			keys = append(keys, e.Key)
 		}
@@ -208,19 +197,12 @@ func (v *verification) between(ctx context.Context) (keys []string, err error) {
 	return keys, nil
 }
 
-// differ notes a row.
-func (v *verification) differ(u Unlike) {
-	if v.report.Differ++; len(v.report.Listed) < mostListed {
-		v.report.Listed = append(v.report.Listed, u)
-	}
-}
-
 // shared are the columns of a table that both versions have and that should be equal.
 func (v *verification) shared(d *engine.Def) (columns []engine.Column) {
-	a, b := d.At(v.p.Version), d.At(v.other.Version)
-	expected := v.p.Differs
-	if v.other.Version > v.p.Version {
-		expected = v.other.Differs
+	a, b := d.At(v.a.p.Version), d.At(v.b.p.Version)
+	expected := v.a.p.Differs
+	if v.b.p.Version > v.a.p.Version {
+		expected = v.b.p.Differs
 	}
 	for _, c := range d.Columns {
 		has := func(t *engine.Def) bool {
@@ -230,7 +212,7 @@ func (v *verification) shared(d *engine.Def) (columns []engine.Column) {
 		switch {
 		case !has(a) && !has(b):
 		case !has(a) || !has(b):
-			v.report.Expected = append(v.report.Expected, Expected{d.Base, c.Name, fmt.Sprintf("new in version %d", max(v.p.Version, v.other.Version))})
+			v.report.Expected = append(v.report.Expected, Expected{d.Base, c.Name, fmt.Sprintf("new in version %d", max(v.a.p.Version, v.b.p.Version))})
 		case i >= 0:
 			v.report.Expected = append(v.report.Expected, Expected{d.Base, c.Name, expected[i].Why})
 		default:
@@ -245,11 +227,11 @@ func (v *verification) table(ctx context.Context, d *engine.Def) error {
 	r := newRanges(v.lease.db.Dialect(), d, v.shared(d))
 	var after []any
 	for {
-		through, last, err := r.next(ctx, v.q, v.p.Version, after)
+		through, last, err := r.next(ctx, v.q, v.a.p.Version, after)
 		if err != nil {
 			return err
 		}
-		rows, equal, err := r.equal(ctx, v.q, v.p.Version, v.other.Version, after, through)
+		rows, equal, err := r.equal(ctx, v.q, v.a.p.Version, v.b.p.Version, after, through)
 		if err != nil {
 			return err
 		}
@@ -269,27 +251,15 @@ func (v *verification) table(ctx context.Context, d *engine.Def) error {
 
 // rows compares the rows of a range one by one.
 func (v *verification) rows(ctx context.Context, r *ranges, after, through []any) (int64, error) {
-	a, err := r.read(ctx, v.q, v.p.Version, after, through)
+	a, err := r.read(ctx, v.q, v.a.p.Version, after, through)
 	if err != nil {
 		return 0, err
 	}
-	b, err := r.read(ctx, v.q, v.other.Version, after, through)
+	b, err := r.read(ctx, v.q, v.b.p.Version, after, through)
 	if err != nil {
 		return 0, err
 	}
-	names := map[string]bool{}
-	for n := range a {
-		names[n] = true
-	}
-	for n := range b {
-		names[n] = true
-	}
-	sorted := make([]string, 0, len(names))
-	for n := range names {
-		sorted = append(sorted, n)
-	}
-	slices.Sort(sorted)
-	for _, n := range sorted {
+	for _, n := range namesOf(a, b) {
 		x, inA := a[n]
 		y, inB := b[n]
 		one := x
@@ -302,29 +272,21 @@ func (v *verification) rows(ctx context.Context, r *ranges, after, through []any
 		u := Unlike{Table: r.d.Base, Row: n, Key: one.ordering}
 		switch {
 		case !inB:
-			u.Why = fmt.Sprintf("version %d does not have it", v.other.Version)
+			u.Why = fmt.Sprintf("version %d does not have it", v.b.p.Version)
 		case !inA:
-			u.Why = fmt.Sprintf("version %d does not have it", v.p.Version)
+			u.Why = fmt.Sprintf("version %d does not have it", v.a.p.Version)
 		default:
-			for i, c := range r.columns {
-				if x.values[i] != y.values[i] {
-					u.Columns = append(u.Columns, c.Name)
-				}
-			}
-			if x.ordering != y.ordering {
-				u.Columns = append(u.Columns, "ordering_key")
-			}
-			if len(u.Columns) == 0 {
+			if u.Columns = r.unlike(x, y); len(u.Columns) == 0 {
 				continue
 			}
 			u.Why = "the versions differ"
 		}
-		if len(v.report.Listed) < mostListed {
+		if v.report.more() {
 			if err := v.explain(ctx, r, one, &u); err != nil {
 				return 0, err
 			}
 		}
-		v.differ(u)
+		v.report.differ(u)
 	}
 	return int64(len(a)), nil
 }
@@ -333,27 +295,17 @@ func (v *verification) rows(ctx context.Context, r *ranges, after, through []any
 // is not what the fold makes of the store.
 func (v *verification) explain(ctx context.Context, r *ranges, of row, u *Unlike) error {
 	fold := [2]*engine.Unit{engine.NewUnit(), engine.NewUnit()}
-	versions := [2]engine.Projection{v.p, v.other}
-	decode := engine.NewDecoder(v.Codec, v.p)
 	ref := r.d.Ref(of.parts...)
-	part := v.partition(u.Key)
 	for e, err := range v.Store.ReadAll(ctx, 0, eventstore.Filter{Key: u.Key}) {
 		if err != nil {
 			return fmt.Errorf("read the events of %q: %w", u.Key, err)
 		}
-		if e.Position > v.at[part(e)] {
-			continue
-		}
-		event, wanted, err := decode.Event(v.p, e)
-		if err != nil {
-			return err
-		}
-		if !wanted {
+		if !v.a.has(e) {
 			continue
 		}
 		var texts [2][]string
-		for i, version := range versions {
-			if err := fold[i].Replay(version, event); err != nil {
+		for i, s := range []*side{v.a, v.b} {
+			if err := s.fold(fold[i], e); err != nil {
 				return err
 			}
 			if texts[i], err = r.texts(fold[i].Row(ref)); err != nil {
@@ -363,75 +315,12 @@ func (v *verification) explain(ctx context.Context, r *ranges, of row, u *Unlike
 		if equal := slices.Equal(texts[0], texts[1]); equal {
 			u.Event = nil
 		} else if u.Event == nil {
-			u.Event = &EventRef{e.ID.String(), e.Type, e.Position}
+			u.Event = refTo(e)
 		}
 	}
 	if u.Event != nil {
 		return nil
 	}
 	u.Why += "; their folds do not: a row was changed by something else"
-	return nil
-}
-
-// partition tells which partition an event is in.
-func (v *verification) partition(key string) func(e eventstore.Recorded) Partition {
-	counts := map[string]int{}
-	for part := range v.at {
-		counts[part.Topic]++
-	}
-	return func(e eventstore.Recorded) Partition {
-		topic := wire.TopicOf(e.Stream)
-		if counts[topic] == 0 {
-			return Partition{}
-		}
-		return Partition{topic, engine.PartitionOf(key, counts[topic])}
-	}
-}
-
-// refold holds the rows of a key to the fold of the store, in each version up to where that stands.
-func (v *verification) refold(ctx context.Context, key string) error {
-	part := v.partition(key)
-	for _, side := range []struct {
-		p  engine.Projection
-		at map[Partition]uint64
-	}{{v.p, v.at}, {v.other, v.otherAt}} {
-		u, decode := engine.NewUnit(), engine.NewDecoder(v.Codec, side.p)
-		for e, err := range v.Store.ReadAll(ctx, 0, eventstore.Filter{Key: key}) {
-			if err != nil {
-				return fmt.Errorf("read the events of %q: %w", key, err)
-			}
-			if e.Position > side.at[part(e)] {
-				continue
-			}
-			event, wanted, err := decode.Event(side.p, e)
-			if err == nil && wanted {
-				err = u.Replay(side.p, event)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		for _, t := range side.p.Tables {
-			d := t.Def()
-			r := newRanges(v.lease.db.Dialect(), d, d.At(side.p.Version).Columns)
-			got, err := r.readKey(ctx, v.q, side.p.Version, key)
-			if err != nil {
-				return err
-			}
-			want, err := r.rowsOf(u.Rows(d))
-			if err != nil {
-				return err
-			}
-			for n, x := range want {
-				if y, found := got[n]; !found || !slices.Equal(x, y.values) {
-					v.differ(Unlike{Table: d.Base, Row: n, Key: key, Why: fmt.Sprintf("in version %d it is not the fold of the store", side.p.Version)})
-				}
-				delete(got, n)
-			}
-			for n := range got {
-				v.differ(Unlike{Table: d.Base, Row: n, Key: key, Why: fmt.Sprintf("in version %d it is there, and not in the fold of the store", side.p.Version)})
-			}
-		}
-	}
 	return nil
 }
