@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
+
+	"github.com/dangdangsalon/salon/projections/engine"
 )
 
 // byHand runs statements as somebody at the database would.
@@ -101,5 +103,28 @@ func TestAVersionIsHeldToTheStoreWhileItIsWritten(t *testing.T) {
 			w.refused(Request{Kind: Verify, Projection: "toy@1", Options: o})
 		}
 		w.refused(Request{Kind: Verify, Projection: "toy@2", Options: Options{Fresh: true}})
+	})
+}
+
+// Partitions stand at different positions: each key is folded up to where its own does.
+func TestAVersionIsHeldToTheStoreUpToWhereItStands(t *testing.T) {
+	t.Parallel()
+	onDatabases(t, func(t *testing.T, url string) {
+		w := newWorld(t, url, toy(nil))
+		w.store.addMany(100, 1000)
+		w.caughtUp(w.newest.Earlier[0])
+		w.stopProjector(w.newest.Earlier[0])
+		var head uint64
+		for _, e := range w.store.all() {
+			if engine.PartitionOf(e.Key, partitions) != 0 {
+				head = w.store.add(e.Key, added{9})
+			}
+		}
+		_, err := w.db.Writer().ExecContext(t.Context(), "UPDATE projection_offsets SET last_pos = ? WHERE part = 0", head) // as a marker does
+		must(t, err)
+		w.start(w.worker().Run)
+		if r := w.ask(Request{Kind: Verify, Projection: "toy@1", Options: Options{Fresh: true}}); r.Report == nil || !r.Report.Equal() || r.Report.Refolded != 100 {
+			t.Errorf("%+v: %+v", r, r.Report)
+		}
 	})
 }
