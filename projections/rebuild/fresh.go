@@ -15,7 +15,8 @@ import (
 // fresh holds a live version to a fold of the store, while both go on: the rows are those of one snapshot, and each key is
 // folded up to where its partition stands there. So it finds what a comparison of two versions cannot: what both have wrong.
 //
-// Memory is bounded by the rows of as many slices as have MostRows, at least one: a whole table is folded in such portions.
+// Memory is bounded by the rows of as many slices as have MostRows in the tables, at least one: the whole is folded in such
+// portions.
 func (k *work) fresh(ctx context.Context, p engine.Projection) error {
 	report := &Report{Seed: k.run.Options.Seed}
 	err := k.lease.db.Snapshot(ctx, func(ctx context.Context, q reads.Queryer) error {
@@ -79,16 +80,13 @@ func (s *side) whole(ctx context.Context) error {
 		}
 	}
 	s.work.at(Comparing, eventstore.Slices)
-	for from := 0; from < eventstore.Slices; {
-		to := from + 1
-		for n := rows[from]; to < eventstore.Slices && n+rows[to] <= int64(s.mostRows()); to++ {
-			n += rows[to]
+	for r := eventstore.OneSlice(0); r.From < eventstore.Slices; r = eventstore.OneSlice(r.To) {
+		for n := rows[r.From]; r.To < eventstore.Slices && n+rows[r.To] <= int64(s.mostRows()); r.To++ {
+			n += rows[r.To]
 		}
 		u, known := engine.NewUnit(), map[string]bool{}
-		for slice := from; slice < to; slice++ {
-			if err := s.foldSlice(ctx, slice, u, known, nil); err != nil {
-				return err
-			}
+		if err := s.foldSlices(ctx, r, u, known, nil); err != nil {
+			return err
 		}
 		keys := slices.Sorted(maps.Keys(known))
 		for d, t := range tallies {
@@ -97,29 +95,28 @@ func (s *side) whole(ctx context.Context) error {
 				return err
 			}
 			there := int64(0)
-			for slice := from; slice < to; slice++ {
-				there += t[slice]
+			for _, n := range t[r.From:r.To] {
+				there += n
 			}
 			if there > found {
-				if err := s.strangers(ctx, d, from, to, known, there-found); err != nil {
+				if err := s.strangers(ctx, d, r, known, there-found); err != nil {
 					return err
 				}
 			}
 			s.report.Rows += there
 		}
-		from = to
 		s.report.Refolded += len(keys)
-		s.say(func(r *Run) { r.Done, r.Rows = int64(to), s.report.Rows })
+		s.say(func(run *Run) { run.Done, run.Rows = int64(r.To), s.report.Rows })
 	}
 	return nil
 }
 
-// foldSlice folds the events of a slice that the version has, of all keys or of some, and notes the keys.
-func (s *side) foldSlice(ctx context.Context, slice int, u *engine.Unit, known, only map[string]bool) error {
+// foldSlices folds the events of slices that the version has, of all keys or of some, and notes the keys.
+func (s *side) foldSlices(ctx context.Context, r eventstore.SliceRange, u *engine.Unit, known, only map[string]bool) error {
 	events := int64(0)
-	for e, err := range s.Store.ReadAll(ctx, 0, eventstore.Filter{Slice: &slice}) {
+	for e, err := range s.Store.ReadAll(ctx, 0, eventstore.Filter{Slices: r}) {
 		if err != nil {
-			return fmt.Errorf("read slice %d: %w", slice, err)
+			return fmt.Errorf("read slices %d to %d: %w", r.From, r.To-1, err)
 		}
 		if e.Position > s.through() {
 			break
@@ -141,10 +138,10 @@ func (s *side) foldSlice(ctx context.Context, slice int, u *engine.Unit, known, 
 }
 
 // strangers tells of n rows whose keys the store does not have.
-func (s *side) strangers(ctx context.Context, d *engine.Def, from, to int, known map[string]bool, n int64) error {
+func (s *side) strangers(ctx context.Context, d *engine.Def, r eventstore.SliceRange, known map[string]bool, n int64) error {
 	listed := s.report.Differ
 	if s.report.more() {
-		keys, err := s.unknown(ctx, d, from, to, known)
+		keys, err := s.unknown(ctx, d, r, known)
 		if err != nil {
 			return err
 		}
@@ -157,7 +154,7 @@ func (s *side) strangers(ctx context.Context, d *engine.Def, from, to int, known
 }
 
 // unknown lists the first keys of some slices that a table has and the store has not.
-func (s *side) unknown(ctx context.Context, d *engine.Def, from, to int, known map[string]bool) (keys []string, err error) {
+func (s *side) unknown(ctx context.Context, d *engine.Def, r eventstore.SliceRange, known map[string]bool) (keys []string, err error) {
 	rows, err := s.q.QueryContext(ctx, "SELECT DISTINCT ordering_key FROM "+d.Name(s.p.Version))
 	if err != nil {
 		return nil, fmt.Errorf("list the keys of %s: %w", d.Name(s.p.Version), err)
@@ -168,7 +165,7 @@ func (s *side) unknown(ctx context.Context, d *engine.Def, from, to int, known m
 		if err := rows.Scan(&key); err != nil {
 			return nil, fmt.Errorf("list the keys of %s: %w", d.Name(s.p.Version), err)
 		}
-		if slice := eventstore.Slice(key); from <= slice && slice < to && !known[key] {
+		if r.Has(eventstore.Slice(key)) && !known[key] {
 			keys = append(keys, key)
 		}
 	}
@@ -188,7 +185,7 @@ func (s *side) sample(ctx context.Context, n int) error {
 			break
 		}
 		known := map[string]bool{}
-		if err := s.foldSlice(ctx, slice, nil, known, nil); err != nil {
+		if err := s.foldSlices(ctx, eventstore.OneSlice(slice), nil, known, nil); err != nil {
 			return err
 		}
 		keys := slices.Sorted(maps.Keys(known))
@@ -199,7 +196,7 @@ func (s *side) sample(ctx context.Context, n int) error {
 		for _, key := range keys {
 			drawn[key] = true
 		}
-		if err := s.foldSlice(ctx, slice, u, known, drawn); err != nil {
+		if err := s.foldSlices(ctx, eventstore.OneSlice(slice), u, known, drawn); err != nil {
 			return err
 		}
 		for _, t := range s.p.Tables {
