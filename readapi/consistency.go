@@ -17,9 +17,10 @@ import (
 // Consistency makes reads see the caller's own writes. Make it with NewConsistency; it is safe for concurrent use and
 // starts no goroutine: while somebody waits, one of those who wait looks for all of them.
 type Consistency struct {
-	db      *reads.DB
-	lineage *lineage
-	waiting *waiting
+	db       *reads.DB
+	lineage  *lineage
+	waiting  *waiting
+	pointers *pointers
 }
 
 // How long a server may take to answer, apart from the wait that the caller asked for. One whose host is gone says
@@ -33,7 +34,7 @@ const (
 // first.
 func NewConsistency(db *reads.DB, lives func(ctx context.Context) ([]Life, error)) *Consistency {
 	c := &Consistency{db: db, lineage: &lineage{ask: lives}}
-	c.waiting = newWaiting(c.places)
+	c.waiting, c.pointers = newWaiting(c.places), &pointers{look: c.serving}
 	return c
 }
 
@@ -291,6 +292,12 @@ func (c *Consistency) places(ctx context.Context, projections []string) (places 
 	return engine.PlacesOf(ctx, c.db.Reader(), projections)
 }
 
+// serving looks which version of a projection serves: none, when it has not begun.
+func (c *Consistency) serving(ctx context.Context, projection string) (engine.Serving, error) {
+	s, _, err := engine.ServingOf(ctx, c.db.Reader(), projection)
+	return s, err
+}
+
 // unavailable turns a failure of the database into 503 read_model.unavailable, a code of its own beside
 // read_model.behind: the read model is not late, it cannot be asked. Problems of the screens pass.
 func unavailable(ctx context.Context, err error) error {
@@ -304,11 +311,11 @@ func unavailable(ctx context.Context, err error) error {
 
 // ViewReader reads one ordering key of a Redis projection: engine.View.
 type ViewReader interface {
-	Read(ctx context.Context, topic, orderingKey string) (engine.ViewRows, error)
+	Read(ctx context.Context, serving engine.Serving, topic, orderingKey string) (engine.ViewRows, error)
 }
 
-// ReadView answers from a Redis view when that is whole and at the caller's token, else from the SQL projection behind
-// it, where it waits as Read does. Only rows of one ordering key of one topic can be read so: entries of other keys
+// ReadView answers from a Redis view of the version that serves when that is whole and at the caller's token, else from
+// the tables behind it, the first of which names that version; there it waits as Read does. Only rows of one ordering key of one topic can be read so: entries of other keys
 // cannot change them and are ignored.
 //
 // A Redis that is away is no failure: the tables behind it hold the same rows. Of a key that is parked in the view they
@@ -324,7 +331,12 @@ func (c *Consistency) ReadView(ctx context.Context, h ReadHeaders, view ViewRead
 	if view != nil {
 		asking, giveUp := context.WithTimeout(ctx, askView)
 		defer giveUp()
-		if rows, err := view.Read(asking, topic, key); err == nil && rows.Whole && !rows.Parked && c.at(asking, rows, tokens, topic, key) {
+		serving, err := c.pointers.serving(asking, behind[0].Name)
+		var rows engine.ViewRows
+		if err == nil {
+			rows, err = view.Read(asking, serving, topic, key)
+		}
+		if err == nil && rows.Whole && !rows.Parked && c.at(asking, rows, tokens, topic, key) {
 			return fn(rows)
 		}
 	}

@@ -234,7 +234,9 @@ type view struct {
 	err  error
 }
 
-func (v view) Read(context.Context, string, string) (engine.ViewRows, error) { return v.rows, v.err }
+func (v view) Read(context.Context, engine.Serving, string, string) (engine.ViewRows, error) {
+	return v.rows, v.err
+}
 
 func TestAViewAnswersOnlyWhenItIsWholeAndAtTheToken(t *testing.T) {
 	everywhere(t, func(t *testing.T, w *world) {

@@ -95,7 +95,7 @@ func (m models) behind(ctx context.Context, h past) (behind []string, err error)
 			}
 			got := at[fmt.Sprint(p.ID(), where.topic, where.part)]
 			if p.Target == engine.Redis {
-				rows, err := m.view(p).Read(ctx, where.topic, keys[where])
+				rows, err := m.view(p).Read(ctx, engine.Serving{Version: 1}, where.topic, keys[where])
 				if err != nil {
 					return nil, err
 				}
@@ -237,7 +237,7 @@ func (m models) viewed(ctx context.Context, h past, p engine.Projection) (map[*e
 			continue
 		}
 		read[e.Key] = true
-		rows, err := m.view(p).Read(ctx, topic, e.Key)
+		rows, err := m.view(p).Read(ctx, engine.Serving{Version: 1}, topic, e.Key)
 		if err != nil || !rows.Whole {
 			return nil, fmt.Errorf("view of %s: whole %v, %w", e.Key, rows.Whole, err)
 		}

@@ -74,7 +74,7 @@ func plants(t *testing.T, c *cluster, w *town, h past, m models, find finder) {
 		}
 		reports(planted.statement, must(m.equalFold(t.Context(), h))(t), planted.says)
 	}
-	field, key := aField(t, m, "*calendar_salons_v1:*")
+	field, key := aField(t, m, "*slots_v1:calendar_salons:*")
 	if err := m.redis.HDel(t.Context(), key, field).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -82,10 +82,10 @@ func plants(t *testing.T, c *cluster, w *town, h past, m models, find finder) {
 		t.Errorf("a row lost in Redis: the view answers as if whole: %v", err)
 	}
 	// One that was not counted is for the comparison to find.
-	tag, name, _ := strings.Cut(key, "}:")
-	index, progress := tag+"}:index:slots_v1", tag+"}:offset:slots_v1"
+	tag, name, _ := strings.Cut(key, ":calendar_salons:")
+	index, progress := tag+":index", tag+":offset"
 	for _, err := range []error{
-		m.redis.HDel(t.Context(), index, name).Err(), m.redis.HIncrBy(t.Context(), progress, "hashes", -1).Err(), m.redis.HDel(t.Context(), progress, "lost").Err(),
+		m.redis.HDel(t.Context(), index, "calendar_salons:"+name).Err(), m.redis.HIncrBy(t.Context(), progress, "hashes", -1).Err(), m.redis.HDel(t.Context(), progress, "lost").Err(),
 	} {
 		if err != nil {
 			t.Fatal(err)

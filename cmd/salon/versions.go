@@ -16,6 +16,9 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
+	"github.com/dangdangsalon/salon/projections/engine"
 	"github.com/dangdangsalon/salon/projections/reads"
 	"github.com/dangdangsalon/salon/projections/rebuild"
 )
@@ -190,7 +193,13 @@ type runsDesk interface {
 }
 
 // versions takes what is asked of versions in the reads database.
-func (n *node) versions() *rebuild.Desk { return &rebuild.Desk{DB: n.reads, Of: allProjections()} }
+func (n *node) versions() *rebuild.Desk {
+	d := &rebuild.Desk{DB: n.reads, Of: allProjections(), Views: engine.Views{DB: n.reads}}
+	if n.redis != nil {
+		d.Views.Redis = n.redis
+	}
+	return d
+}
 
 // endsOf tells rebuilds where the topics' partitions end in Kafka.
 func (n *node) endsOf(ctx context.Context, topics []string) (map[rebuild.Partition]int64, error) {
@@ -214,6 +223,14 @@ func (c *whichSystem) runs(ctx context.Context, work func(context.Context, runsD
 			return usage(err)
 		}
 		n := &node{servers: c.Servers}
+		if c.Redis != "" { // a switch looks whether views are filled
+			options, err := redis.ParseURL(c.Redis)
+			if err != nil {
+				return usage(errors.New("--redis is not a valid redis:// URL"))
+			}
+			n.redis = redis.NewClient(options)
+			defer n.redis.Close()
+		}
 		if n.reads, err = reads.Open(ctx, c.Reads); err != nil {
 			return err
 		}

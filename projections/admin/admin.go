@@ -150,11 +150,11 @@ func (a *Projections) List(ctx context.Context) (Overview, error) {
 	}
 	now := a.now()
 	for _, p := range a.Of {
-		s, err := a.status(ctx, p, states[p.ID()], ends, placed, now)
+		s, err := a.status(ctx, p, states[p.Origin().ID()], ends, placed, now)
 		if err != nil {
 			return out, err
 		}
-		s.Serves = versions[p.Name] == p.Version
+		s.Serves = versions[p.Origin().Name] == p.Version
 		if r, found := rebuilt[p.ID()]; found && s.State != Absent {
 			s.LastRebuild = &LastRebuild{r.ID, r.EndedAt, r.EndedAt.Sub(r.StartedAt).Seconds(), r.Events, r.Rows, r.Rate}
 		}
@@ -180,7 +180,7 @@ func (a *Projections) places(ctx context.Context) (out map[place]engine.Place, v
 	out = map[place]engine.Place{}
 	names := make([]string, len(a.Of))
 	for i, p := range a.Of {
-		names[i] = p.Name
+		names[i] = p.Origin().Name
 	}
 	err = a.Parking.DB.Snapshot(ctx, func(ctx context.Context, q reads.Queryer) error {
 		all, err := engine.Places(ctx, q)
@@ -317,7 +317,13 @@ func (a *Projections) RetryByCause(ctx context.Context, name, cause string) (n i
 
 // find finds a version by its ID, or by the projection's name the one that serves.
 func (a *Projections) find(ctx context.Context, name string) (engine.Projection, error) {
-	serves, pointed, err := engine.ActiveVersion(ctx, a.Parking.DB.Reader(), name)
+	origin := name
+	for _, p := range a.Of {
+		if p.Name == name {
+			origin = p.Origin().Name
+		}
+	}
+	serves, pointed, err := engine.ActiveVersion(ctx, a.Parking.DB.Reader(), origin)
 	if err != nil {
 		return engine.Projection{}, err
 	}

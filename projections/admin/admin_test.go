@@ -75,7 +75,7 @@ func newWorld(t *testing.T, dbURL string) *world {
 	client := redis.NewClient(options)
 	t.Cleanup(func() { client.Close() })
 	of := []engine.Projection{reservations.Projection(), calendar.View()}
-	if err := engine.EnsureTables(t.Context(), db, of...); err != nil {
+	if err := engine.EnsureTables(t.Context(), db, reservations.Projection(), calendar.Projection()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := db.Writer().ExecContext(t.Context(), "INSERT INTO projection_topics (topic, partitions, topic_id) VALUES (?, ?, 'id')", booking, partitions); err != nil {

@@ -86,9 +86,7 @@ func Projection() engine.Projection {
 
 // View is the same fold into Redis, from which slots are served.
 func View() engine.Projection {
-	p := Projection()
-	p.Name, p.Target, p.Behind = "slots", engine.Redis, p.Name
-	return p
+	return Projection().InRedis("slots")
 }
 
 func keys(e engine.Event) []engine.Ref {

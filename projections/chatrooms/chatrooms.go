@@ -117,8 +117,8 @@ func Projection() engine.Projection {
 
 // View is the fold into Redis, which keeps each room's latest messages.
 func View() engine.Projection {
-	p := Projection()
-	p.Name, p.Target, p.Behind, p.Fold = "rooms", engine.Redis, p.Name, folder{keep: Kept}.fold
+	p := Projection().InRedis("rooms")
+	p.Fold = folder{keep: Kept}.fold
 	p.Latest = map[*engine.Def]int{Messages.Def(): Kept}
 	return p
 }

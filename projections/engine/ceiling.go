@@ -204,28 +204,3 @@ func (b plainBatch) pipe(ctx context.Context, client redis.UniversalClient) erro
 	})
 	return err
 }
-
-// ForgetView removes a version of a Redis projection: what a benchmark leaves must not stand beside what serves. It
-// looks at every key of the database.
-func ForgetView(ctx context.Context, client redis.UniversalClient, p Projection) error {
-	patterns := []string{"{*}:offset:" + p.ID()}
-	for _, t := range p.Tables {
-		patterns = append(patterns, "{*}:"+t.Def().Name(p.Version)+":*")
-	}
-	for _, pattern := range patterns {
-		keys := client.Scan(ctx, 0, pattern, 1000).Iterator()
-		var found []string
-		for keys.Next(ctx) {
-			found = append(found, keys.Val())
-		}
-		if err := keys.Err(); err != nil {
-			return fmt.Errorf("look for keys of %s: %w", p.ID(), err)
-		}
-		for some := range slices.Chunk(found, 500) {
-			if err := client.Del(ctx, some...).Err(); err != nil {
-				return fmt.Errorf("remove keys of %s: %w", p.ID(), err)
-			}
-		}
-	}
-	return nil
-}

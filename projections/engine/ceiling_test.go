@@ -110,7 +110,7 @@ func TestThePlainClientWritesTheEnginesRows(t *testing.T) {
 			if c.target == SQL {
 				return
 			}
-			if err := ForgetView(t.Context(), r.Redis, other); err != nil {
+			if err := (Views{DB: w.db, Redis: r.Redis}).Remove(t.Context(), other, nil); err != nil {
 				t.Fatal(err)
 			}
 			if left := hashRows(t, r.Redis, other, table, slices.Collect(maps.Keys(want)), w.partitions); len(left) > 0 {

@@ -126,4 +126,4 @@ func requestRetry(ctx context.Context, db *reads.DB, projectionID, column, value
 }
 
 // errNoViews is a question about a Redis projection to a process that knows no Redis.
-var errNoViews = errors.New("parked keys of a Redis projection: no Redis")
+var errNoViews = errors.New("no Redis was named, and views are there")

@@ -138,7 +138,7 @@ func (l *lab) expect(parked map[string]uint64) {
 	}
 	v, got := l.view(l.runner()), map[string]counter{}
 	for key := range want {
-		rows, err := v.Read(l.t.Context(), l.p.Topics[0], key)
+		rows, err := v.Read(l.t.Context(), Serving{Version: 1}, l.p.Topics[0], key)
 		if err != nil {
 			l.t.Fatal(err)
 		}

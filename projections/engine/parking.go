@@ -29,7 +29,7 @@ func (k Parking) List(ctx context.Context, p Projection) (out []Parked, err erro
 		})
 		return out, err
 	}
-	err = k.views(ctx, p, func(at redisKeys) error {
+	err = Views(k).each(ctx, p, func(at redisKeys) error {
 		some, err := at.readParked(ctx, k.Redis)
 		out = append(out, some...)
 		return err
@@ -57,35 +57,8 @@ func (k Parking) RetryByCause(ctx context.Context, p Projection, cause string) (
 	return k.retryViews(ctx, p, func(w Parked) bool { return w.Cause == cause })
 }
 
-// views calls fn for each partition of a Redis projection, as far as the reads database knows their number.
-func (k Parking) views(ctx context.Context, p Projection, fn func(redisKeys) error) error {
-	if k.Redis == nil {
-		return errNoViews
-	}
-	counts := make([]int, len(p.Topics))
-	err := k.DB.Snapshot(ctx, func(ctx context.Context, q reads.Queryer) (err error) {
-		for i, topic := range p.Topics {
-			if counts[i], err = Partitions(ctx, q, topic); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	for i, topic := range p.Topics {
-		for part := range counts[i] {
-			if err := fn(redisKeys{p, topic, int32(part)}); err != nil { //nolint:gosec // a partition count
-				return err
-			}
-		}
-	}
-	return nil
-}
-
 func (k Parking) retryViews(ctx context.Context, p Projection, wanted func(Parked) bool) (n int, err error) {
-	err = k.views(ctx, p, func(at redisKeys) error {
+	err = Views(k).each(ctx, p, func(at redisKeys) error {
 		all, err := at.readParked(ctx, k.Redis)
 		if err != nil {
 			return err
@@ -108,9 +81,9 @@ func (k Parking) retryViews(ctx context.Context, p Projection, wanted func(Parke
 // A view keeps its parked keys in one hash and the requests in another: the first is the owner's alone, so that a request
 // can never put an older FromPos back.
 func (k redisKeys) parked() string      { return k.tag() + k.parkedName() }
-func (k redisKeys) parkedName() string  { return "parked:" + k.p.ID() }
+func (k redisKeys) parkedName() string  { return "parked" }
 func (k redisKeys) retries() string     { return k.tag() + k.retriesName() }
-func (k redisKeys) retriesName() string { return "retry:" + k.p.ID() }
+func (k redisKeys) retriesName() string { return "retry" }
 
 var askScript = redis.NewScript(`
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end

@@ -12,6 +12,7 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
 	"strconv"
 
@@ -56,7 +57,7 @@ type Projection struct {
 	// and shows why. A column that came with a version need not be listed.
 	Differs []Differs
 	Target  Target
-	Behind  string // of a Redis projection: the SQL projection it can be refilled from, with the same tables
+	Behind  string // of a Redis projection: the SQL projection whose view it is. It is filled from that one's tables, and lives and serves with it.
 	// Latest is how many rows of each ordering key a Redis projection keeps of a table, where those behind are all kept:
 	// the ones with the highest primary keys. Its Fold deletes the others.
 	Latest map[*Def]int
@@ -72,6 +73,23 @@ type Differs struct {
 	Table  *Def
 	Column string
 	Why    string // for those who verify: "a moved visit keeps its price"
+}
+
+// InRedis is a view of an SQL projection and of all its versions: the same folds, one hash for each table and ordering key.
+// Versions of the view live side by side as those behind them do, and one pointer moves both.
+func (p Projection) InRedis(name string) Projection {
+	p.Name, p.Target, p.Behind = name, Redis, p.Name
+	earlier := make([]Projection, len(p.Earlier))
+	for i, e := range p.Earlier {
+		earlier[i] = e.InRedis(name)
+	}
+	p.Earlier = earlier
+	return p
+}
+
+// Origin is the version whose state and pointer a version shares: of a view that of the tables behind it, else its own.
+func (p Projection) Origin() Projection {
+	return Projection{Name: cmp.Or(p.Behind, p.Name), Version: p.Version}
 }
 
 // ID is the projection's name with its version, "reservations_v1": what offsets are stored under.

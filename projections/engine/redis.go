@@ -28,7 +28,7 @@ type redisTarget struct {
 	client    redis.UniversalClient
 	p         Projection
 	cacheRows int
-	db        *reads.DB // of the projection behind; nil: what is lost is read from the log again
+	db        *reads.DB // of the projection behind; nil: what is lost is read from the log again, and there is one life
 
 	filling chan struct{} // one token a running refill
 
@@ -38,26 +38,29 @@ type redisTarget struct {
 }
 
 type redisPart struct {
-	topic string
-	part  int32
+	topic, generation string
+	part              int32
 }
 
 func newRedisTarget(client redis.UniversalClient, p Projection, cacheRows int) *redisTarget {
 	return &redisTarget{client: client, p: p, cacheRows: cacheRows, filling: make(chan struct{}, refillsAtOnce), known: map[redisPart]Progress{}}
 }
 
-func (t *redisTarget) note(k redisKeys, at Progress) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.known[redisPart{k.topic, k.part}] = at
+func (o *redisOwner) note() {
+	o.t.mu.Lock()
+	defer o.t.mu.Unlock()
+	o.t.known[redisPart{o.keys.topic, o.generation, o.keys.part}] = o.at
 }
 
-// claimScript takes the partition. Where there is no progress it makes one that is being filled, so that nothing is
-// answered from it. It answers whose the partition was, and then what Progress and why need.
+// claimScript takes the partition. Where there is no progress, or that of an earlier life of the version, it makes one that
+// is being filled, so that nothing is answered from it. It answers whose the partition was, and then what Progress and why
+// need. ARGV: claim, why to fill what is not there, the name of what is parked, generation, why to fill what is of another.
 var claimScript = redis.NewScript(`
 if redis.call('EXISTS', KEYS[1]) == 0 then
   redis.call('HSET', KEYS[1], 'epoch', 0, 'seq', 0, 'next_offset', 0, 'last_pos', 0, 'last_recorded_at', 0, 'incarnation', '',
-    'whole_from', 0, 'hashes', redis.call('HLEN', KEYS[2]), 'filling', ARGV[2])
+    'whole_from', 0, 'hashes', redis.call('HLEN', KEYS[2]), 'filling', ARGV[2], 'generation', ARGV[4])
+elseif (redis.call('HGET', KEYS[1], 'generation') or '') ~= ARGV[4] then
+  redis.call('HSET', KEYS[1], 'filling', ARGV[5], 'generation', ARGV[4])
 end
 local was = redis.call('HMGET', KEYS[1], 'claim', 'epoch')
 redis.call('HINCRBY', KEYS[1], 'epoch', 1)
@@ -80,7 +83,18 @@ func (t *redisTarget) claim(ctx context.Context, topic string, part int32, logEn
 		return nil, err
 	}
 	o.losses = losses
-	answer, err := claimScript.Run(ctx, t.client, []string{o.keys.offset(), o.keys.index()}, o.at.Claim, whyNew, o.keys.parkedName()).StringSlice()
+	if t.db != nil {
+		// A version that is dropped has its keys removed: none is made again. One that is, by a claim that came to a stop right
+		// here, is removed by the refill, which looks again.
+		var state State
+		if state, o.generation, err = life(ctx, t.db.Writer(), t.p); err == nil && state != Live {
+			err = ErrNotLive
+		}
+		if err != nil {
+			return nil, fmt.Errorf("claim %s: %w", o.keys.offset(), err)
+		}
+	}
+	answer, err := claimScript.Run(ctx, t.client, []string{o.keys.offset(), o.keys.index()}, o.at.Claim, whyNew, o.keys.parkedName(), o.generation, whyEarlier).StringSlice()
 	if err != nil {
 		return nil, fmt.Errorf("claim %s: %w", o.keys.offset(), err)
 	}
@@ -94,7 +108,7 @@ func (t *redisTarget) claim(ctx context.Context, topic string, part int32, logEn
 	if n[6] != 0 {
 		o.at.LastRecordedAt = time.UnixMicro(n[6]).UTC()
 	}
-	o.why = t.why(o.keys, found{claim: answer[0], epoch: n[0], at: o.at, filling: answer[9], lost: answer[10], hashes: answer[11], indexed: n[1]})
+	o.why = o.because(found{claim: answer[0], epoch: n[0], at: o.at, filling: answer[9], lost: answer[10], hashes: answer[11], indexed: n[1]})
 	if o.waiting, err = o.keys.waiting(ctx, t.client); err != nil {
 		return nil, err
 	}
@@ -115,6 +129,8 @@ type redisOwner struct {
 	at      Progress
 	waiting map[string]Parked
 	unit    *Unit
+
+	generation string // of the version: its life
 
 	why    string   // the rows must be filled before anything is applied; "" when they need not
 	logEnd int64    // at the claim
@@ -204,7 +220,7 @@ func (o *redisOwner) apply(ctx context.Context, b *batch) (int, error) {
 	after.Epoch, after.Claim, after.Seq = o.at.Epoch, o.at.Claim, o.at.Seq+1
 	o.at = after
 	b.change.done(o.waiting)
-	o.t.note(o.keys, o.at)
+	o.note()
 	o.unit.settle(o.t.cacheRows)
 	return done, nil
 }

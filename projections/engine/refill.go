@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -36,6 +37,7 @@ const (
 	whyWentBack = "went back to an earlier state"
 	whyIndex    = "lost its index"
 	whyRelease  = "written by a release that counted no rows"
+	whyEarlier  = "left over from an earlier life of this version"
 )
 
 const (
@@ -56,11 +58,11 @@ type found struct {
 	indexed               int64
 }
 
-// why tells why what was found must be filled; "" when it need not.
-func (t *redisTarget) why(k redisKeys, f found) string {
-	t.mu.Lock()
-	known, ours := t.known[redisPart{k.topic, k.part}]
-	t.mu.Unlock()
+// because tells why what was found must be filled; "" when it need not.
+func (o *redisOwner) because(f found) string {
+	o.t.mu.Lock()
+	known, ours := o.t.known[redisPart{o.keys.topic, o.generation, o.keys.part}]
+	o.t.mu.Unlock()
 	switch {
 	case f.filling == whyNew && ours:
 		return whyForgot
@@ -156,7 +158,11 @@ func (o *redisOwner) refill(ctx context.Context) (rows int, err error) {
 	waiting, wholeFrom := map[string]Parked{}, o.logEnd
 	if o.t.db != nil {
 		c := &copying{o: o, page: writes{keys: o.keys}, waiting: waiting}
-		if err := c.run(ctx); err != nil {
+		err := c.run(ctx)
+		if errors.Is(err, ErrNotLive) {
+			err = errors.Join(err, o.step(ctx, abandonScript, []string{o.keys.offset()}, o.at.Claim, o.at.Epoch))
+		}
+		if err != nil {
 			return 0, err
 		}
 		if c.found {
@@ -169,9 +175,14 @@ func (o *redisOwner) refill(ctx context.Context) (rows int, err error) {
 	}
 	o.waiting = waiting
 	o.at, o.why, o.losses, o.unit, o.sample, o.cursor = at, "", losses, NewUnit(), nil, 0
-	o.t.note(o.keys, at)
+	o.note()
 	return rows, nil
 }
+
+// abandonScript leaves nothing of a partition that was cleared: its version is not live any more.
+var abandonScript = redis.NewScript(fencing + `
+redis.call('UNLINK', KEYS[1])
+return 1`)
 
 var finishScript = redis.NewScript(fencing + `
 if not now[3] then return 0 end

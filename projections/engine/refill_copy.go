@@ -28,13 +28,16 @@ type copying struct {
 func (c *copying) run(ctx context.Context) error {
 	p, k := c.o.t.p, c.o.keys
 	return c.o.t.db.Snapshot(ctx, func(ctx context.Context, q reads.Queryer) error {
-		// Only of the view's own version: another one has other columns, or another fold. One that does not serve may be
-		// a rebuild in its middle.
-		version, known, err := ActiveVersion(ctx, q, p.Behind)
-		if err != nil || !known || version != p.Version {
+		// Of the view's own version: another one has other columns, or another fold. One that is not live is being built, or
+		// dropped.
+		state, generation, err := life(ctx, q, p)
+		if err != nil {
 			return err
 		}
-		behind := Projection{Name: p.Behind, Version: version}.ID()
+		if state != Live || generation != c.o.generation {
+			return ErrNotLive
+		}
+		behind := p.Origin().ID()
 		if c.at, c.found, err = Offset(ctx, q, behind, k.topic, k.part); err != nil {
 			return err
 		}

@@ -90,7 +90,7 @@ func (r *refilling) claim(client *redis.Client) *redisOwner {
 
 func (r *refilling) whole() bool {
 	r.t.Helper()
-	rows, err := r.reader().Read(r.t.Context(), wire.BookingTopic, "salon-1")
+	rows, err := r.reader().Read(r.t.Context(), Serving{Version: 1}, wire.BookingTopic, "salon-1")
 	must(r.t, err)
 	return rows.Whole
 }
@@ -191,7 +191,7 @@ func TestAParkedKeyIsParkedInTheViewThatIsFilled(t *testing.T) {
 			o := r.claim(r.client)
 			_, err = o.refill(t.Context())
 			must(t, err)
-			rows, err := r.reader().Read(t.Context(), wire.BookingTopic, "salon-1")
+			rows, err := r.reader().Read(t.Context(), Serving{Version: 1}, wire.BookingTopic, "salon-1")
 			must(t, err)
 			if !rows.Whole || !rows.Parked || rows.ParkedFrom != at.LastPos+1 {
 				t.Errorf("whole %v, parked %v from %d", rows.Whole, rows.Parked, rows.ParkedFrom)
@@ -262,7 +262,7 @@ func TestRowsThatTheIndexDoesNotKnow(t *testing.T) {
 			_, err := o.refill(t.Context())
 			must(t, err)
 			same(t, r.log.want(t), viewRows(t, r.reader(), r.table, r.log))
-			rows, err := r.reader().Read(t.Context(), wire.BookingTopic, "salon-new")
+			rows, err := r.reader().Read(t.Context(), Serving{Version: 1}, wire.BookingTopic, "salon-new")
 			must(t, err)
 			if list, err := ViewTable(rows, r.table); err != nil || len(list) > 0 || !rows.Whole {
 				t.Errorf("answered %v, whole %v, %v", list, rows.Whole, err)

@@ -231,7 +231,7 @@ func (r *Runner) watch(ctx context.Context, stop func()) {
 			return
 		case <-tick.C:
 		}
-		if state, err := StateOf(ctx, r.DB.Reader(), r.Projection); err == nil && state != Live {
+		if state, _, err := life(ctx, r.DB.Reader(), r.Projection); err == nil && state != Live {
 			stop()
 			return
 		}

@@ -282,7 +282,7 @@ func TestAViewIsWholeOnlyOnceItHasCaughtUp(t *testing.T) {
 		})
 		return n, err
 	}}
-	if rows, err := v.Read(t.Context(), p.Topics[0], "salon-1"); err != nil || rows.Whole {
+	if rows, err := v.Read(t.Context(), Serving{Version: 1}, p.Topics[0], "salon-1"); err != nil || rows.Whole {
 		t.Fatalf("before anything ran: whole %v, %v", rows.Whole, err)
 	}
 	seen := newProgress()
@@ -296,7 +296,7 @@ func TestAViewIsWholeOnlyOnceItHasCaughtUp(t *testing.T) {
 
 	// Redis forgets everything: nothing is answered, and then the log fills it again.
 	server.FlushAll()
-	if rows, err := v.Read(t.Context(), p.Topics[0], "salon-1"); err != nil || rows.Whole {
+	if rows, err := v.Read(t.Context(), Serving{Version: 1}, p.Topics[0], "salon-1"); err != nil || rows.Whole {
 		t.Fatalf("after a flush: whole %v, %v", rows.Whole, err)
 	}
 	r.FencedWait = 10 * time.Millisecond

@@ -11,9 +11,12 @@ import (
 
 // EnsureTables makes the tables of SQL projections where they are missing, makes these versions live, and points reads at a
 // projection's version unless they are pointed at one already. A table that is there with other columns is refused: a
-// changed table is a new version.
+// changed table is a new version. A view needs nothing but the tables behind it.
 func EnsureTables(ctx context.Context, db *reads.DB, projections ...Projection) error {
 	for _, p := range projections {
+		if p.Behind != "" {
+			continue
+		}
 		if err := makeTables(ctx, db.Writer(), db.Dialect(), p, true); err != nil {
 			return err
 		}

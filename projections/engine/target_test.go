@@ -85,7 +85,7 @@ func viewRows(t *testing.T, v *View, table *Table[counter], l *log) map[string]c
 		keys[e.Key] = true
 	}
 	for key := range keys {
-		rows, err := v.Read(t.Context(), wire.BookingTopic, key)
+		rows, err := v.Read(t.Context(), Serving{Version: 1}, wire.BookingTopic, key)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -272,7 +272,7 @@ func TestANewViewIsWholeFromTheEndOfItsLog(t *testing.T) {
 			tg, d := newRedisTarget(client, p, 10), newDecoder(eventstore.NewCodec(catalog()), p, nil)
 			v := &View{Redis: client, Projection: p, Partitions: func(context.Context, string) (int, error) { return 1, nil }}
 			whole := func() bool {
-				rows, err := v.Read(t.Context(), wire.BookingTopic, "salon-1")
+				rows, err := v.Read(t.Context(), Serving{Version: 1}, wire.BookingTopic, "salon-1")
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -90,13 +91,53 @@ func stateOf(ctx context.Context, q reads.Queryer, p Projection, lock string) (s
 	return s, nil
 }
 
+// life is the state of a version and which of its lives it is in: one that was dropped and is built anew begins another.
+// Where no version has begun yet, the first one may: it is live. A view has the life of the tables behind it.
+func life(ctx context.Context, q reads.Queryer, p Projection) (s State, generation string, err error) {
+	p = p.Origin()
+	err = q.QueryRowContext(ctx, "SELECT state, generation FROM projection_versions WHERE projection = ? AND version = ?", p.Name, p.Version).Scan(&s, &generation)
+	if !errors.Is(err, sql.ErrNoRows) {
+		if err != nil {
+			err = fmt.Errorf("read the state of %s: %w", p.ID(), err)
+		}
+		return s, generation, err
+	}
+	var others int
+	if err := q.QueryRowContext(ctx, "SELECT COUNT(*) FROM projection_versions WHERE projection = ?", p.Name).Scan(&others); err != nil {
+		return "", "", fmt.Errorf("read the versions of %s: %w", p.Name, err)
+	}
+	if others == 0 {
+		s = Live
+	}
+	return s, "", nil
+}
+
+// Serving is the version that answers reads, in which of its lives.
+type Serving struct {
+	Version    int
+	Generation string
+}
+
+// ServingOf reads which version of a projection answers reads; found is false before its tables were made.
+func ServingOf(ctx context.Context, q reads.Queryer, projection string) (s Serving, found bool, err error) {
+	err = q.QueryRowContext(ctx, "SELECT p.version, v.generation FROM projection_pointers p JOIN projection_versions v ON v.projection = p.projection AND v.version = p.version "+
+		"WHERE p.projection = ?", projection).Scan(&s.Version, &s.Generation)
+	if errors.Is(err, sql.ErrNoRows) {
+		return s, false, nil
+	}
+	if err != nil {
+		return s, false, fmt.Errorf("read the pointer of %s: %w", projection, err)
+	}
+	return s, true, nil
+}
+
 // SetState is the one way from one state to the next, in the transaction of whatever belongs to it. From "" is none. It
 // fails when the version is in another state than from.
 func SetState(ctx context.Context, tx *sql.Tx, p Projection, from, to State) error {
 	var r sql.Result
 	var err error
 	if from == "" {
-		r, err = tx.ExecContext(ctx, "INSERT INTO projection_versions (projection, version, state, verified_run) VALUES (?, ?, ?, '')", p.Name, p.Version, to)
+		r, err = tx.ExecContext(ctx, "INSERT INTO projection_versions (projection, version, state, verified_run, generation) VALUES (?, ?, ?, '', ?)", p.Name, p.Version, to, rand.Text())
 	} else {
 		r, err = tx.ExecContext(ctx, "UPDATE projection_versions SET state = ? WHERE projection = ? AND version = ? AND state = ?", to, p.Name, p.Version, from)
 	}
@@ -131,18 +172,9 @@ func Establish(ctx context.Context, db *reads.DB, projections ...Projection) err
 
 // begin makes the tables of a version that is live, or that is the first of its projection. ErrNotLive: it has to wait.
 func begin(ctx context.Context, db *reads.DB, p Projection) error {
-	state, err := StateOf(ctx, db.Writer(), p)
+	state, _, err := life(ctx, db.Writer(), p)
 	if err != nil {
 		return err
-	}
-	if state == "" {
-		var others int
-		if err := db.Writer().QueryRowContext(ctx, "SELECT COUNT(*) FROM projection_versions WHERE projection = ?", p.Name).Scan(&others); err != nil {
-			return fmt.Errorf("read the versions of %s: %w", p.Name, err)
-		}
-		if others == 0 {
-			state = Live
-		}
 	}
 	if state != Live {
 		return fmt.Errorf("%s: %w", p.ID(), ErrNotLive)

@@ -13,10 +13,10 @@ import (
 	"github.com/dangdangsalon/salon/eventstore"
 )
 
-// View reads a Redis projection: rows and their position in one script, so that they agree.
+// View reads the versions of a Redis projection: rows and their position in one script, so that they agree.
 type View struct {
 	Redis      redis.UniversalClient
-	Projection Projection
+	Projection Projection // the newest
 	// Partitions is how many partitions a topic has (0: not known yet, nothing is whole). It chooses the hash tag.
 	Partitions func(ctx context.Context, topic string) (int, error)
 }
@@ -33,14 +33,14 @@ type ViewRows struct {
 	tables     map[*Def]map[string]string
 }
 
-// readScript answers, for one partition, progress, what is parked of the ordering key (” if it is not) and then one
-// hash for each key asked; no progress, and nothing else, when the view is not whole. A hash that does not have as many
+// readScript answers, for one partition, progress, what is parked of the ordering key ("" if it is not) and then one
+// hash for each key asked; no progress, and nothing else, when the view is not whole, or not of this life of its version. A hash that does not have as many
 // rows as were written is noted, for the owner to fill the view again: eviction, or a hand, leaves progress as it was. One
 // that the index does not know was left over from before the index was lost, and counts as none.
-// ARGV: the ordering key, and the names in the index of KEYS[3..], the first of which is what is parked.
+// ARGV: the ordering key, the names in the index of KEYS[3..], the first of which is what is parked, and the generation.
 var readScript = redis.NewScript(`
-local now = redis.call('HMGET', KEYS[1], 'last_pos', 'next_offset', 'whole_from', 'incarnation', 'hashes', 'filling', 'lost')
-if not now[5] or now[6] or now[7] then return {{}} end
+local now = redis.call('HMGET', KEYS[1], 'last_pos', 'next_offset', 'whole_from', 'incarnation', 'hashes', 'filling', 'lost', 'generation')
+if not now[5] or now[6] or now[7] or (now[8] or '') ~= ARGV[#ARGV] then return {{}} end
 local lost = redis.call('HLEN', KEYS[2]) ~= tonumber(now[5]) and 'the index'
 local answer = {{now[1], now[2], now[3], now[4]}, ''}
 for i = 3, #KEYS do
@@ -60,17 +60,23 @@ if lost then
 end
 return answer`)
 
-// Read reads all tables' rows of one ordering key.
-func (v *View) Read(ctx context.Context, topic, orderingKey string) (ViewRows, error) {
+// Read reads all tables' rows of one ordering key, as the version that serves has them. Of a version that this release does
+// not know nothing is whole.
+func (v *View) Read(ctx context.Context, serving Serving, topic, orderingKey string) (ViewRows, error) {
+	p, known := v.Projection.At(serving.Version)
+	if !known {
+		return ViewRows{}, nil
+	}
 	n, err := v.Partitions(ctx, topic)
 	if err != nil || n == 0 {
 		return ViewRows{}, err
 	}
-	k := redisKeys{v.Projection, topic, eventstore.Partition(orderingKey, n)}
+	k := redisKeys{p, topic, eventstore.Partition(orderingKey, n)}
 	keys, names := []string{k.offset(), k.index(), k.parked()}, []any{orderingKey, k.parkedName()}
-	for _, t := range v.Projection.Tables {
+	for _, t := range p.Tables {
 		keys, names = append(keys, k.rows(t.Def(), orderingKey)), append(names, k.name(t.Def(), orderingKey))
 	}
+	names = append(names, serving.Generation)
 	answer, err := readScript.Run(ctx, v.Redis, keys, names...).Slice()
 	if err != nil {
 		return ViewRows{}, fmt.Errorf("read %s: %w", k.offset(), err)
@@ -93,7 +99,7 @@ func (v *View) Read(ctx context.Context, topic, orderingKey string) (ViewRows, e
 		}
 		out.Parked, out.ParkedFrom = true, p.FromPos
 	}
-	for i, t := range v.Projection.Tables {
+	for i, t := range p.Tables {
 		fields, ok := answer[i+2].([]any)
 		if !ok {
 			return ViewRows{}, fmt.Errorf("read %s: not a hash", keys[i+2])
@@ -157,7 +163,8 @@ func (r ViewRows) Rows(d *Def) ([]any, error) {
 	return out, nil
 }
 
-// redisKeys spells the keys of one partition of a view. The hash tag keeps them on one shard.
+// redisKeys spells the keys of one partition of a version of a view. The hash tag keeps them on one shard, and what follows
+// it is the version's alone: {salon.booking.v1/3}:slots_v2:calendar_salons:kim. An index has their last part.
 type redisKeys struct {
 	p     Projection
 	topic string
@@ -165,16 +172,14 @@ type redisKeys struct {
 }
 
 func (k redisKeys) tag() string {
-	return "{" + k.topic + "/" + strconv.Itoa(int(k.part)) + "}:"
+	return "{" + k.topic + "/" + strconv.Itoa(int(k.part)) + "}:" + k.p.ID() + ":"
 }
 
-func (k redisKeys) offset() string { return k.tag() + "offset:" + k.p.ID() }
+func (k redisKeys) offset() string { return k.tag() + "offset" }
 
 // index is the hash that counts the rows of each hash, by its name.
-func (k redisKeys) index() string { return k.tag() + "index:" + k.p.ID() }
+func (k redisKeys) index() string { return k.tag() + "index" }
 
-func (k redisKeys) name(d *Def, orderingKey string) string {
-	return d.Name(k.p.Version) + ":" + orderingKey
-}
+func (k redisKeys) name(d *Def, orderingKey string) string { return d.Base + ":" + orderingKey }
 
 func (k redisKeys) rows(d *Def, orderingKey string) string { return k.tag() + k.name(d, orderingKey) }

@@ -82,7 +82,7 @@ func (v *viewed) settled() {
 	got := eventually(v.t.(*testing.T), func() (map[string]counter, bool) {
 		out := map[string]counter{}
 		for key := range v.log.want(v.t) {
-			rows, err := v.view.Read(v.t.Context(), wire.BookingTopic, key)
+			rows, err := v.view.Read(v.t.Context(), Serving{Version: 1}, wire.BookingTopic, key)
 			if err != nil || !rows.Whole || rows.Position < last[partitionOf(key, v.partitions)] {
 				return nil, false
 			}
@@ -107,7 +107,7 @@ func (v *viewed) watched() (stop func()) {
 		for ctx.Err() == nil {
 			key := fmt.Sprintf("salon-%d", rand.IntN(testKeys))
 			v.reads.Add(1)
-			rows, err := v.view.Read(ctx, wire.BookingTopic, key)
+			rows, err := v.view.Read(ctx, Serving{Version: 1}, wire.BookingTopic, key)
 			if err != nil || !rows.Whole {
 				continue
 			}
@@ -250,7 +250,7 @@ func TestAViewIsRefusedWhereKeysAreEvicted(t *testing.T) {
 		}
 		return struct{}{}, true
 	})
-	rows, err := v.view.Read(t.Context(), wire.BookingTopic, "salon-1")
+	rows, err := v.view.Read(t.Context(), Serving{Version: 1}, wire.BookingTopic, "salon-1")
 	if err != nil || rows.Whole {
 		t.Errorf("answered from a Redis that evicts: whole %v, %v", rows.Whole, err)
 	}

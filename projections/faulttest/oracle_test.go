@@ -181,7 +181,7 @@ func (o *oracle) positions(ctx context.Context, into string) ([]uint64, error) {
 	out := make([]uint64, partitions)
 	if into == intoRedis {
 		for part := range out {
-			rows, err := o.view.Read(ctx, wire.BookingTopic, keyOf(int32(part))) //nolint:gosec // a partition
+			rows, err := o.view.Read(ctx, engine.Serving{Version: 1}, wire.BookingTopic, keyOf(int32(part))) //nolint:gosec // a partition
 			if err != nil {
 				return nil, err
 			}
@@ -387,7 +387,7 @@ func (o *oracle) rows(ctx context.Context, into string) (rows map[string]counter
 	if into == intoRedis {
 		for n := range keys {
 			key := fmt.Sprintf("salon-%d", n)
-			view, err := o.view.Read(ctx, wire.BookingTopic, key)
+			view, err := o.view.Read(ctx, engine.Serving{Version: 1}, wire.BookingTopic, key)
 			if err != nil {
 				return nil, nil, err
 			}

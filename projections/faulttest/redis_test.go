@@ -32,7 +32,7 @@ func (f *fault) redisFailedOver() {
 func scripts(ctx context.Context, server *harness.OwnRedis) (n int64) {
 	client := redis.NewClient(&redis.Options{Addr: server.Addr})
 	defer client.Close()
-	for all := client.Scan(ctx, 0, "*offset:*", 1000).Iterator(); all.Next(ctx); {
+	for all := client.Scan(ctx, 0, "*:offset", 1000).Iterator(); all.Next(ctx); {
 		seq, err := client.HGet(ctx, all.Val(), "seq").Int64()
 		if err != nil {
 			return 0

@@ -283,7 +283,7 @@ func TestWhatTheContractAcceptsFitsEveryProjection(t *testing.T) {
 						continue
 					}
 					keys[e.Key] = true
-					rows, err := view.Read(t.Context(), p.Topics[0], e.Key)
+					rows, err := view.Read(t.Context(), engine.Serving{Version: 1}, p.Topics[0], e.Key)
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -20,6 +20,8 @@ import (
 type Desk struct {
 	DB *reads.DB
 	Of []engine.Projection // the newest version of each, with its Earlier ones
+	// Views reaches the views among them. Without a Redis a version that has views is neither built nor dropped.
+	Views engine.Views
 }
 
 // Request is what is asked.
@@ -58,17 +60,17 @@ func refused(format string, args ...any) error {
 
 // Ask notes a run, or for a switch or rollback does it. The error is ErrUnknown for what there is not, or a RefusedError.
 func (d *Desk) Ask(ctx context.Context, q Request) (Run, error) {
-	if q.Kind == Switch || q.Kind == Rollback {
-		return d.move(ctx, q)
-	}
 	p, explicit, err := d.find(q.Projection)
 	if err != nil {
 		return Run{}, err
 	}
-	r := Run{ID: uuid.NewString(), Projection: p.Name, Kind: q.Kind, Version: p.Version, State: Asked, AskedBy: q.By, Reason: q.Reason, AskedAt: time.Now().UTC(), Options: q.Options}
-	if p.Target != engine.SQL {
-		return r, refused("%s is a view: it is filled from the tables behind it, and has nothing to be rebuilt from", p.Name)
+	if p.Behind != "" {
+		return Run{}, refused("%s is a view of %s: it is built, moved and dropped with it", p.Name, p.Origin().ID())
 	}
+	if q.Kind == Switch || q.Kind == Rollback {
+		return d.move(ctx, q)
+	}
+	r := Run{ID: uuid.NewString(), Projection: p.Name, Kind: q.Kind, Version: p.Version, State: Asked, AskedBy: q.By, Reason: q.Reason, AskedAt: time.Now().UTC(), Options: q.Options}
 	if err := q.consistent(); err != nil {
 		return r, err
 	}

@@ -75,6 +75,9 @@ func (k *work) remove(ctx context.Context, p engine.Projection) error {
 	if err := k.lease.define(ctx, func(ctx context.Context, x reads.Conn) error { return engine.DropTables(ctx, x, p) }); err != nil {
 		return err
 	}
+	if err := k.removeViews(ctx, p); err != nil {
+		return err
+	}
 	return k.lease.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "DELETE FROM projection_versions WHERE projection = ? AND version = ? AND state = ?", p.Name, p.Version, engine.Dropping)
 		if err != nil {

@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/dangdangsalon/salon/eventstore/storetest"
 	"github.com/dangdangsalon/salon/internal/harness"
@@ -19,6 +22,7 @@ func TestMain(m *testing.M) { storetest.Children{"worker": stopsAt}.Main(m) }
 // point is where a worker process stops and waits to be killed.
 type point struct {
 	Reads string
+	Redis string // address; "": there is no view
 	Kafka []string
 	Phase string
 	Times int // how often the phase is told before
@@ -37,6 +41,11 @@ func stopsAt(ctx context.Context, args []string) error {
 		return err
 	}
 	w := &world{store: newMemory(), db: db, kafka: at.Kafka, desk: &Desk{DB: db, Of: []engine.Projection{toy(nil)}}}
+	if at.Redis != "" {
+		client := redis.NewClient(&redis.Options{Addr: at.Redis})
+		defer client.Close()
+		w.desk.Of, w.desk.Views = append(w.desk.Of, toy(nil).InRedis("toy_view")), engine.Views{DB: db, Redis: client}
+	}
 	w.store.addMany(at.Keys, at.Count)
 	told := 0
 	return (&Worker{
@@ -59,8 +68,9 @@ func TestAWorkerIsKilledInEachPhase(t *testing.T) {
 	for name, url := range map[string]func(testing.TB) string{"mysql": harness.MySQL, "mariadb": harness.MariaDB} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			at := point{Reads: url(t), Keys: 1500, Count: 6000}
+			at := point{Reads: url(t), Redis: harness.NewRedis(t).Addr, Keys: 1500, Count: 6000}
 			w := newWorld(t, at.Reads, toy(nil))
+			w.withView(at.Redis)
 			at.Kafka = w.kafka
 			w.store.addMany(at.Keys, at.Count)
 			w.caughtUp(w.newest.Earlier[0])
@@ -90,17 +100,23 @@ func TestAWorkerIsKilledInEachPhase(t *testing.T) {
 			for i, p := range []struct {
 				phase string
 				times int
-			}{{Preparing, 0}, {Loading, 0}, {Loading, 7}, {CatchingUp, 0}} {
+			}{{Preparing, 0}, {Loading, 0}, {Loading, 7}, {CatchingUp, 0}, {Filling, 0}} {
 				killed(Request{Kind: Rebuild, Projection: "toy"}, p.phase, p.times)
 				w.equal(w.newest)
 				w.equal(w.newest.Earlier[0])
+				w.viewEquals(w.view)
+				old := w.keysOf(w.view.Earlier[0])
 				if i == 0 {
 					if r := killed(Request{Kind: Verify, Projection: "toy"}, Comparing, 0); !r.Report.Equal() {
 						t.Errorf("%+v", r.Report)
 					}
 				}
-				killed(Request{Kind: Drop, Projection: "toy@2", Options: Options{Confirm: "toy_v2"}}, Removing, 0)
+				killed(Request{Kind: Drop, Projection: "toy@2", Options: Options{Confirm: "toy_v2"}}, Removing, i) // within: half of its keys are left
 				w.gone(w.newest)
+				if kept := w.keysOf(w.view.Earlier[0]); !slices.Equal(kept, old) {
+					t.Errorf("%d keys of the view's older version are left of %d", len(kept), len(old))
+				}
+				w.viewEquals(w.view.Earlier[0])
 			}
 		})
 	}

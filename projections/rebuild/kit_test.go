@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -227,6 +228,8 @@ type world struct {
 	db     *reads.DB
 	kafka  []string
 	newest engine.Projection
+	view   engine.Projection // its newest version; none without withView
+	redis  *redis.Client
 	desk   *Desk
 	stops  map[int]func() // of the projectors, by version
 }
@@ -271,6 +274,20 @@ func newWorld(t *testing.T, url string, newest engine.Projection) *world {
 		}).Run)
 	}
 	return w
+}
+
+// withView adds a view of every version, in Redis.
+func (w *world) withView(address string) {
+	w.redis = redis.NewClient(&redis.Options{Addr: address, MaxRetries: -1, DialerRetries: 1, ReadTimeout: time.Second})
+	w.t.Cleanup(func() { w.redis.Close() })
+	w.view = w.newest.InRedis("toy_view")
+	w.desk.Of = append(w.desk.Of, w.view)
+	w.desk.Views = engine.Views{DB: w.db, Redis: w.redis}
+	for _, p := range w.view.Versions() {
+		w.start((&engine.Runner{
+			Projection: p, Brokers: w.kafka, DB: w.db, Redis: w.redis, Codec: codec(), Store: w.store, Alone: true, Log: w.log(),
+		}).Run)
+	}
 }
 
 func must(t testing.TB, err error) {

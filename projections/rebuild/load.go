@@ -43,6 +43,9 @@ func (k *work) rebuild(ctx context.Context, p engine.Projection) error {
 	if err := k.catchUp(ctx, p); err != nil {
 		return err
 	}
+	if err := k.fill(ctx, p); err != nil {
+		return err
+	}
 	return k.finish(ctx, func(r *Run) { r.State = Done }, k.lease.wanted)
 }
 

@@ -32,6 +32,10 @@ func (d *Desk) move(ctx context.Context, q Request) (r Run, err error) {
 	if d.DB.Dialect() == reads.MySQL {
 		lock = " FOR UPDATE"
 	}
+	unfilled := ""
+	if q.Kind == Switch { // a way back is not held up: the tables answer where a view does not
+		unfilled = d.unfilled(ctx, p)
+	}
 	err = d.DB.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		var previous int
 		err := tx.QueryRowContext(ctx, "SELECT version, previous FROM projection_pointers WHERE projection = ?"+lock, p.Name).Scan(&r.Against, &previous)
@@ -57,6 +61,9 @@ func (d *Desk) move(ctx context.Context, q Request) (r Run, err error) {
 		why, err := unfit(ctx, tx, p, r.Against, q.Kind)
 		if err != nil {
 			return err
+		}
+		if why == "" {
+			why = unfilled
 		}
 		if why != "" && !q.Force {
 			return refused("%s; --force with a --reason does it all the same", why)

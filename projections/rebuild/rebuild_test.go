@@ -138,6 +138,12 @@ func (w *world) gone(p engine.Projection) {
 			w.t.Errorf("table %s is left, with %d rows", table, n)
 		}
 	}
+	if w.redis != nil {
+		view, _ := w.view.At(p.Version)
+		if left := w.keysOf(view); len(left) > 0 {
+			w.t.Errorf("%d keys of %s are left: %.3q", len(left), view.ID(), left)
+		}
+	}
 	var n int
 	if err := q.QueryRowContext(ctx, "SELECT COUNT(*) FROM projection_slices").Scan(&n); n > 0 || err != nil {
 		w.t.Errorf("%d slices are left, %v", n, err)

@@ -42,6 +42,7 @@ const (
 	Loading    = "loading"     // slices of the store's history
 	Indexing   = "indexing"    // what was loaded
 	CatchingUp = "catching_up" // with what came into the log meanwhile
+	Filling    = "filling"     // the version's views in Redis, from its tables
 	Comparing  = "comparing"
 	Removing   = "removing"
 )
@@ -58,7 +59,7 @@ type Run struct {
 	AskedBy    string    `json:"asked_by"`
 	Reason     string    `json:"reason,omitempty" doc:"Why it was forced"`
 	Detail     string    `json:"detail,omitempty" doc:"Why it failed, or what it waits for"`
-	Done       int64     `json:"done" doc:"Of total: slices while loading, records while catching up, rows while comparing"`
+	Done       int64     `json:"done" doc:"Of total: slices while loading, records while catching up, partitions while filling views, rows while comparing"`
 	Total      int64     `json:"total"`
 	Events     int64     `json:"events" doc:"Read from the store since the worker began"`
 	Rows       int64     `json:"rows" doc:"Written, or compared"`
