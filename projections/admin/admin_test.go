@@ -24,6 +24,7 @@ import (
 	"github.com/dangdangsalon/salon/projections/engine"
 	"github.com/dangdangsalon/salon/projections/foldtest"
 	"github.com/dangdangsalon/salon/projections/reads"
+	"github.com/dangdangsalon/salon/projections/rebuild"
 	"github.com/dangdangsalon/salon/projections/reservations"
 )
 
@@ -83,7 +84,7 @@ func newWorld(t *testing.T, dbURL string) *world {
 	}
 	w := &world{t: t, db: db, log: foldtest.NewLog(), ends: map[Partition]int64{{booking, 0}: 0, {booking, 1}: 0, {"salon.chat.v1", 0}: 99}}
 	w.admin = &Projections{
-		Parking: engine.Parking{DB: db, Redis: client}, Of: of,
+		Parking: engine.Parking{DB: db, Redis: client}, Of: of, Versions: &rebuild.Desk{DB: db, Of: of[:1]},
 		Ends: func(context.Context, []string) (map[Partition]int64, error) { return w.ends, nil },
 		Head: func(context.Context) (uint64, error) { return uint64(len(w.log.Events)), nil },
 	}
