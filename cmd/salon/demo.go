@@ -104,6 +104,11 @@ func story(ctx context.Context, base string, mint minter, out io.Writer) error {
 	s.step("its history tells who did what", customer, http.MethodGet, path+"/history", nil, 200, nil)
 	groomer.seen = customer.seen
 	s.step("the groomer's numbers", groomer, http.MethodGet, fmt.Sprintf("/v1/stats/daily?groomer_id=%s&from=%s&to=%s", salon.id, from.Format(time.DateOnly), to.Format(time.DateOnly)), nil, 200, nil)
+	analyst, err := as(base, mint, "demo-"+run, "analyst")
+	if err != nil {
+		return err
+	}
+	s.rebuild(analyst, customer, path)
 	if s.err != nil {
 		return s.err
 	}
