@@ -60,6 +60,7 @@ type DB struct {
 	dialect Dialect
 	write   *sql.DB
 	read    *sql.DB
+	long    *sql.DB // as write, for statements that may take long
 }
 
 // Open opens mysql://user:password@host:port/database or sqlite:FILE. The server may be away: the URL is checked, and
@@ -114,7 +115,7 @@ func openMySQL(rawURL string) (*DB, error) {
 	if u.Host == "" || name == "" {
 		return nil, errors.New("the URL needs a host and a database: mysql://user:password@host:port/database")
 	}
-	open := func(vars map[string]string, most int, idle time.Duration) (*sql.DB, error) {
+	open := func(vars map[string]string, most int, idle, patience time.Duration) (*sql.DB, error) {
 		c := mysql.NewConfig()
 		c.User = u.User.Username()
 		c.Passwd, _ = u.User.Password()
@@ -127,7 +128,7 @@ func openMySQL(rawURL string) (*DB, error) {
 		c.InterpolateParams = true          // one round trip for a statement, not two
 		c.Loc, c.ParseTime = time.UTC, true // goose keeps times in a TIMESTAMP
 		c.Timeout = 5 * time.Second
-		c.ReadTimeout = 30 * time.Second
+		c.ReadTimeout = patience
 		c.WriteTimeout = 30 * time.Second
 		c.Logger = &mysql.NopLogger{} // what it would log, it returns as well
 		c.Params = map[string]string{
@@ -147,15 +148,21 @@ func openMySQL(rawURL string) (*DB, error) {
 		pool.SetConnMaxIdleTime(idle) // before the server's wait_timeout: a pooled connection must not die unseen
 		return pool, nil
 	}
-	write, err := open(mysqlWrite, 32, 10*time.Second)
+	write, err := open(mysqlWrite, 32, 10*time.Second, 30*time.Second)
 	if err != nil {
 		return nil, err
 	}
-	read, err := open(mysqlRead, 32, 45*time.Second)
+	read, err := open(mysqlRead, 32, 45*time.Second, 30*time.Second)
 	if err != nil {
 		return nil, errors.Join(err, write.Close())
 	}
-	return &DB{MySQL, write, read}, nil
+	// An index over a large table takes minutes, in which the server says nothing. One that is gone is found by its silence on
+	// the connection's keep-alive.
+	long, err := open(mysqlWrite, 4, 10*time.Second, 0)
+	if err != nil {
+		return nil, errors.Join(err, write.Close(), read.Close())
+	}
+	return &DB{MySQL, write, read, long}, nil
 }
 
 func openSQLite(file string) (*DB, error) {
@@ -178,7 +185,7 @@ func openSQLite(file string) (*DB, error) {
 	if err != nil {
 		return nil, errors.Join(err, write.Close())
 	}
-	return &DB{SQLite, write, read}, nil
+	return &DB{SQLite, write, read, write}, nil
 }
 
 // Dialect is which SQL to write.
@@ -201,7 +208,7 @@ func (db *DB) Ping(ctx context.Context) error {
 }
 
 // Close closes all connections.
-func (db *DB) Close() error { return errors.Join(db.read.Close(), db.write.Close()) }
+func (db *DB) Close() error { return errors.Join(db.read.Close(), db.write.Close(), db.long.Close()) }
 
 // Stats counts the connections of both pools.
 func (db *DB) Stats() (open, inUse int, waited int64) {
@@ -237,13 +244,13 @@ func (db *DB) Snapshot(ctx context.Context, fn func(ctx context.Context, q Query
 }
 
 // Only runs fn while nobody else runs under the same name, on one connection: where that breaks, what fn goes on to do on it
-// fails, and another may run. It is for statements that no transaction holds back, as those that make and drop tables. The
-// one writer of SQLite is alone anyway.
+// fails, and another may run. It is for statements that no transaction holds back, as those that make and drop tables, and
+// for as long as they take. The one writer of SQLite is alone anyway.
 func (db *DB) Only(ctx context.Context, name string, fn func(ctx context.Context, x Conn) error) error {
 	if db.dialect == SQLite {
 		return fn(ctx, db.write)
 	}
-	conn, err := db.write.Conn(ctx)
+	conn, err := db.long.Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("reads database: %w", err)
 	}

@@ -6,10 +6,10 @@
 //
 //	asked ──▶ running ──▶ done | failed | cancelled
 //
-//	rebuild:  preparing ──▶ loading ──▶ catching_up ──▶ filling      what of it is done stands in the database, so any
-//	            │             │              │             │         worker goes on where another one died
-//	   log ends, then     slices, each    the engine,   views in
-//	   the store's head   with its rows   past the head Redis
+//	rebuild:  preparing ──▶ loading ──▶ indexing ──▶ catching_up ──▶ filling      what of it is done stands in the database,
+//	            │             │                          │             │         so any worker goes on where another one died
+//	   log ends, then     passes over slices,     the engine,      views in
+//	   the store's head   each with its rows      past the head    Redis
 //
 // What a caller relies on: a projection has one unfinished run; a worker that was replaced writes nothing, since every
 // transaction begins with the lease; a version that serves is never touched; a run that is cancelled, or fails, leaves

@@ -100,9 +100,10 @@ func TestAWorkerIsKilledInEachPhase(t *testing.T) {
 			for i, p := range []struct {
 				phase string
 				times int
-			}{{Preparing, 0}, {Loading, 0}, {Loading, 7}, {CatchingUp, 0}, {Filling, 0}} {
+			}{{Preparing, 0}, {Loading, 0}, {Loading, 7}, {Indexing, 0}, {CatchingUp, 0}, {Filling, 0}} {
 				killed(Request{Kind: Rebuild, Projection: "toy"}, p.phase, p.times)
 				w.equal(w.newest)
+				w.indexed(w.newest)
 				w.equal(w.newest.Earlier[0])
 				w.viewEquals(w.view)
 				old := w.keysOf(w.view.Earlier[0])

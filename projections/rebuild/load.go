@@ -154,17 +154,24 @@ func (k *work) pass(ctx context.Context, bulk *engine.Bulk, todo *todo, f events
 	}
 	todo.learn(f.Slices.Len(), held)
 	if bulk.Inserts() {
-		k.slow.Do(func() {
-			k.Log.WarnContext(ctx, "rows are written by inserts, which is slower", "run", k.run.ID, "error", reads.ErrNoLocal)
-		})
+		k.remark(ctx, "rows are written by inserts, which is slower: "+reads.ErrNoLocal.Error())
 	}
 	k.say(func(r *Run) {
 		r.Done, r.Events, r.Rows = r.Done+int64(f.Slices.Len()), r.Events+fill.Events, r.Rows+fill.Rows
-		if bulk.Inserts() {
-			r.Detail = "rows are written by inserts, which is slower: " + reads.ErrNoLocal.Error()
-		}
 	})
 	return k.pacer.rest(ctx, 0, time.Since(began))
+}
+
+// remark says once what is worth knowing of the run in all phases that follow, and when it has ended.
+func (k *work) remark(ctx context.Context, text string) {
+	first := false
+	k.say(func(r *Run) {
+		first = k.remarked != text
+		k.remarked, r.Detail = text, text
+	})
+	if first {
+		k.Log.WarnContext(ctx, "a rebuild goes on, but not as it should", "run", k.run.ID, "detail", text)
+	}
 }
 
 // read folds events from a position on, up to the head of the plan or until the Filling is full. Of a single slice that is too

@@ -11,6 +11,7 @@ import (
 type todo struct {
 	workers int
 	most    int // rows that one of them may hold
+	share   int // of a worker, in slices, as long as nothing is known: what is too much comes back
 
 	mu   sync.Mutex
 	left [eventstore.Slices]bool
@@ -19,7 +20,7 @@ type todo struct {
 }
 
 func newTodo(done []int, workers, most int) *todo {
-	t := &todo{workers: workers, most: most}
+	t := &todo{workers: workers, most: most, share: max(1, (eventstore.Slices-len(done)+workers-1)/workers)}
 	for s := range t.left {
 		t.left[s] = true
 	}
@@ -46,10 +47,10 @@ func (t *todo) next() (r eventstore.SliceRange, ok bool) {
 	if left == 0 {
 		return r, false
 	}
-	// All of them, as long as nothing is known: what is too much comes back.
-	n := max(least, (left+t.workers-1)/t.workers)
+	n := t.share
 	if t.done > 0 {
-		n = min(n, max(1, t.most*t.done/max(1, t.rows)*9/10)) // some slices have more than others
+		fit := max(1, t.most*t.done/max(1, t.rows)*9/10) // some slices have more than others
+		n = min(fit, max(least, (left+t.workers-1)/t.workers))
 	}
 	r = eventstore.SliceRange{From: from, To: from}
 	for r.To < eventstore.Slices && t.left[r.To] && r.Len() < n {

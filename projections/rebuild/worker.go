@@ -120,12 +120,12 @@ func (w *Worker) next(ctx context.Context) (Run, bool, error) {
 type work struct {
 	*Worker
 	lease lease
-	slow  sync.Once // said that rows are written the slow way
 
-	mu    sync.Mutex
-	run   Run
-	meter meter
-	pacer *pacer // while loading
+	mu       sync.Mutex
+	remarked string // the run's Detail unless there is something else to say
+	run      Run
+	meter    meter
+	pacer    *pacer // while loading
 }
 
 // errCancelled says that somebody asked for the run to be given up.
@@ -241,7 +241,7 @@ func (k *work) say(set func(*Run)) {
 
 // at notes a phase.
 func (k *work) at(phase string, total int64) {
-	k.say(func(r *Run) { r.Phase, r.Total, r.Detail = phase, total, "" })
+	k.say(func(r *Run) { r.Phase, r.Total, r.Detail = phase, total, k.remarked })
 	k.from(0)
 	if k.At != nil {
 		k.At(phase)

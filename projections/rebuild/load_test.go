@@ -1,0 +1,275 @@
+package rebuild
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"iter"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	gocmp "github.com/google/go-cmp/cmp"
+
+	"github.com/dangdangsalon/salon/eventstore"
+	"github.com/dangdangsalon/salon/internal/harness"
+	"github.com/dangdangsalon/salon/projections/engine"
+	"github.com/dangdangsalon/salon/projections/reads"
+)
+
+// indexed holds a version's indexes to those of the version that began with the log, which made them with its tables.
+func (w *world) indexed(p engine.Projection) {
+	w.t.Helper()
+	names := func(p engine.Projection) (out []string) {
+		for _, table := range p.Tables {
+			name := table.Def().Name(p.Version)
+			query := "SELECT DISTINCT index_name FROM information_schema.statistics WHERE table_schema = DATABASE() AND index_name <> 'PRIMARY' AND table_name = ?"
+			if w.db.Dialect() == reads.SQLite {
+				query = "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL AND tbl_name = ?"
+			}
+			rows, err := w.db.Reader().QueryContext(w.t.Context(), query, name)
+			must(w.t, err)
+			for rows.Next() {
+				var index string
+				must(w.t, rows.Scan(&index))
+				out = append(out, table.Def().Base+": "+strings.TrimPrefix(index, name+"_"))
+			}
+			must(w.t, rows.Err())
+		}
+		slices.Sort(out)
+		return out
+	}
+	want := names(w.newest.Earlier[0])
+	if diff := gocmp.Diff(want, names(p)); diff != "" || len(want) != 4 {
+		w.t.Errorf("indexes of %s (-want +got):\n%s", p.ID(), diff)
+	}
+}
+
+// passes counts how often a store is read by slices.
+type passes struct {
+	*memory
+	n int
+}
+
+func (s *passes) ReadAll(ctx context.Context, after uint64, f eventstore.Filter) iter.Seq2[eventstore.Recorded, error] {
+	if f.Slices.Len() > 0 {
+		s.mu.Lock()
+		s.n++
+		s.mu.Unlock()
+	}
+	return s.memory.ReadAll(ctx, after, f)
+}
+
+// A store without an index over slices reads all it has for each pass.
+func TestAHistoryThatFitsIsReadOnceAWorker(t *testing.T) {
+	t.Parallel()
+	onDatabases(t, func(t *testing.T, url string) {
+		w := newWorld(t, url, toy(nil))
+		w.store.addMany(2000, 5000)
+		w.caughtUp(w.newest.Earlier[0])
+		store := &passes{memory: w.store}
+		worker := w.worker()
+		worker.Store, worker.Parallel = store, 2
+		w.start(worker.Run)
+		if r := w.ask(Request{Kind: Rebuild, Projection: "toy"}); r.State != Done || r.Detail != "" {
+			t.Errorf("%+v", r)
+		}
+		if store.n != 2 {
+			t.Errorf("the store was read %d times", store.n)
+		}
+		w.equal(w.newest)
+		w.indexed(w.newest)
+	})
+}
+
+// withoutLocal stands before a MySQL server and takes LOAD DATA LOCAL out of what a client says that it can: the server then
+// refuses it as with local_infile off, which is a setting for all who use it.
+func withoutLocal(t *testing.T, rawURL string) string {
+	t.Helper()
+	before, after, _ := strings.Cut(rawURL, "127.0.0.1:")
+	port, name, _ := strings.Cut(after, "/")
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	must(t, err)
+	var open sync.WaitGroup
+	t.Cleanup(func() { l.Close(); open.Wait() })
+	serve := func(client net.Conn) {
+		defer client.Close()
+		server, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", "127.0.0.1:"+port)
+		if err != nil {
+			return
+		}
+		defer server.Close()
+		open.Go(func() { _, _ = io.Copy(client, server); client.Close() })
+		greeting := make([]byte, 8) // a packet's header, then the capabilities
+		if _, err := io.ReadFull(client, greeting); err != nil {
+			return
+		}
+		greeting[4] &^= 1 << 7
+		if _, err := server.Write(greeting); err == nil {
+			_, _ = io.Copy(server, client)
+		}
+	}
+	open.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			open.Go(func() { serve(client) })
+		}
+	})
+	return before + l.Addr().String() + "/" + name
+}
+
+func TestWithoutLocalInfileRowsAreInsertedAndTheRunSaysSo(t *testing.T) {
+	harness.NeedsServers(t)
+	t.Parallel()
+	for name, url := range map[string]func(testing.TB) string{"mysql": harness.MySQL, "mariadb": harness.MariaDB} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, withoutLocal(t, url(t)), toy(nil))
+			w.store.addMany(300, 3000)
+			for range 2000 {
+				w.store.add("busy", added{int64(len(w.store.all()))})
+			}
+			w.caughtUp(w.newest.Earlier[0])
+			worker := w.worker()
+			worker.MostRows = 500
+			w.start(worker.Run)
+			if r := w.ask(Request{Kind: Rebuild, Projection: "toy"}); r.State != Done || !strings.Contains(r.Detail, "local_infile") {
+				t.Errorf("%+v", r)
+			}
+			w.equal(w.newest)
+			w.indexed(w.newest)
+		})
+	}
+}
+
+func TestSlicesAreHandedOutUntilAllAreDone(t *testing.T) {
+	t.Parallel()
+	done := []int{0, 1, 2, 500, 1023}
+	td := newTodo(done, 2, 1000)
+	took := map[int]int{}
+	for rounds := 0; ; rounds++ {
+		r, ok := td.next()
+		if !ok {
+			break
+		}
+		for r.Len()*10 > 1000 { // a slice is ten rows: more than a hundred do not fit
+			half := r.From + r.Len()/2
+			td.giveBack(eventstore.SliceRange{From: half, To: r.To})
+			r.To = half
+		}
+		if r.Len() < 1 || rounds > 40 {
+			t.Fatalf("%d rounds, the last of %+v", rounds, r)
+		}
+		td.learn(r.Len(), r.Len()*10)
+		for s := r.From; s < r.To; s++ {
+			took[s]++
+		}
+	}
+	for s := range eventstore.Slices {
+		want := 1
+		if slices.Contains(done, s) {
+			want = 0
+		}
+		if took[s] != want {
+			t.Errorf("slice %d was taken %d times", s, took[s])
+		}
+	}
+}
+
+// endless is a history that is made while it is read, and watches the heap meanwhile: so that whatever is held is the
+// rebuild's. Every event makes a row.
+type endless struct {
+	events, keys int
+	watch        int // after how many events the heap is looked at
+
+	mu   sync.Mutex
+	read int
+	heap uint64
+}
+
+func (s *endless) ReadAll(_ context.Context, after uint64, f eventstore.Filter) iter.Seq2[eventstore.Recorded, error] {
+	return func(yield func(eventstore.Recorded, error) bool) {
+		for i := int(after); i < s.events; i++ { //nolint:gosec // small
+			key := strconv.Itoa(i%s.keys) + strings.Repeat("-", 100)
+			if !f.Slices.Has(eventstore.Slice(key)) {
+				continue
+			}
+			s.look()
+			e := eventstore.Recorded{
+				Position: uint64(i + 1), Stream: "groomer-x", Key: key, Type: added{}.EventType(), Metadata: []byte(`{}`), //nolint:gosec // not negative
+				Data: fmt.Appendf(nil, `{"N":%d}`, i),
+			}
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (s *endless) look() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.read++; s.read%s.watch == 0 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		s.heap = max(s.heap, m.HeapAlloc)
+	}
+}
+
+func (s *endless) Head(context.Context) (eventstore.Head, error) {
+	return eventstore.Head{Position: uint64(s.events), Incarnation: "test-1"}, nil //nolint:gosec // not negative
+}
+
+// A history of many times what may be held is rebuilt within the bound. Not beside other tests: the heap is everybody's.
+func TestMemoryIsBoundedWhateverTheHistory(t *testing.T) {
+	events, most, bound := 100_000, 4_000, 12<<20
+	if os.Getenv("SALON_TEST_LONG") != "" {
+		events, most, bound = 5_000_000, 0, 128<<20 // with the default
+	}
+	urls := map[string]string{"sqlite": "sqlite:" + filepath.Join(t.TempDir(), "reads.db")}
+	if !testing.Short() {
+		urls["mysql"] = harness.MySQL(t)
+	}
+	for name, url := range urls {
+		t.Run(name, func(t *testing.T) {
+			p := toy(nil)
+			db, err := reads.Open(t.Context(), url)
+			must(t, err)
+			t.Cleanup(func() { db.Close() })
+			must(t, db.Migrate(t.Context()))
+			store := &endless{events: events, keys: 20_000, watch: events / 40}
+			w := &world{t: t, db: db, desk: &Desk{DB: db, Of: []engine.Projection{p}}}
+			w.start((&Worker{
+				Desk: w.desk, Store: store, Codec: codec(), Log: w.log(), Parallel: 2, MostRows: most,
+				Ends: func(context.Context, []string) (map[Partition]int64, error) {
+					return map[Partition]int64{{Topic: p.Topics[0]}: 0}, nil
+				},
+			}).Run)
+			var before runtime.MemStats
+			runtime.GC()
+			runtime.GC() // what the first one finalized
+			runtime.ReadMemStats(&before)
+			r := w.ask(Request{Kind: Rebuild, Projection: "toy"})
+			var rows int
+			must(t, db.Reader().QueryRowContext(t.Context(), "SELECT COUNT(*) FROM notes_v2").Scan(&rows))
+			if r.State != Done || rows != events {
+				t.Errorf("%d rows of %d events: %+v", rows, events, r)
+			}
+			grown := int(store.heap) - int(before.HeapAlloc) //nolint:gosec // small
+			t.Logf("%d events, %d reads: the heap grew by %.1f MiB", events, store.read, float64(grown)/(1<<20))
+			if grown > bound {
+				t.Errorf("that is more than %d MiB", bound>>20)
+			}
+		})
+	}
+}
