@@ -111,8 +111,6 @@ func appendEscaped[S string | []byte](b []byte, s S) []byte {
 			escaped = 't'
 		case '\n':
 			escaped = 'n'
-		case 0:
-			escaped = '0'
 		default:
 			continue
 		}

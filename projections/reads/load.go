@@ -19,7 +19,7 @@ var ErrNoLocal = errors.New("local_infile is off on the server of the reads data
 var noLocal = []uint16{3948, 1148, 4166}
 
 // LoadData sends rows to a table of MySQL or MariaDB by LOAD DATA LOCAL, as part of the transaction, and answers how many
-// were taken. The rows are a line each, in the statement's own form: a tab between two values, and \t, \n, \0 and \\ for what
+// were taken. The rows are a line each, in the statement's own form: a tab between two values, and \t, \n and \\ for what
 // would be taken for something else.
 //
 // LOCAL makes the server count errors as warnings, leave such a row out or cut it, and go on. So any warning is an error
