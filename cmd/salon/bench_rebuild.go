@@ -294,7 +294,7 @@ func (a *author) event(stream, key string, revision int, by domain.Actor, comman
 }
 
 // turns is the key whose turn it is, of so many: none comes twice before all have come once.
-func turns(i, keys int) int { return (i%keys*7919 + i/keys) % keys }
+func turns(i, keys int) int { return i % keys * 7919 % keys }
 
 // bookings are the books of groomers, one for every 600 events: visit after visit of six events, the last of which is a
 // cancellation every fourth time.
