@@ -29,7 +29,7 @@ func loaded(t *testing.T, url string) (*reads.DB, *Bulk, Projection, *Table[ever
 	table := NewTable[everything]("loaded_"+strings.ToLower(rand.Text()[:8]), Index{Name: "by_rank", Columns: []string{"rank", "offset"}}, Index{Name: "by_at", Columns: []string{"at"}})
 	p := Projection{Name: "everything", Version: 3, Tables: []AnyTable{table}}
 	db := openReads(t, url)
-	if err := MakeBareTables(t.Context(), db, p); err != nil {
+	if err := MakeBareTables(t.Context(), db.Writer(), db.Dialect(), p); err != nil {
 		t.Fatal(err)
 	}
 	b := &Bulk{t: newSQLTarget(db, p, 0), most: 1 << 20, begin: noFence}
@@ -161,7 +161,7 @@ func TestIndexesAreMadeWhereverThatEnded(t *testing.T) {
 			}
 			for range 2 {
 				for range 2 { // the second time they are there
-					if err := MakeIndexes(t.Context(), db, db.Writer(), p); err != nil {
+					if err := MakeIndexes(t.Context(), db.Writer(), db.Dialect(), p); err != nil {
 						t.Fatal(err)
 					}
 				}
