@@ -62,6 +62,8 @@ type forced struct {
 type projectionsSwitchCmd struct {
 	oneVersion `embed:""`
 	forced     `embed:""`
+
+	AcceptParked bool `help:"Although keys are parked in it: their rows stand still until they are retried. Needs --reason."`
 }
 
 type projectionsRollbackCmd struct {
@@ -102,7 +104,7 @@ func (c *projectionsVerifyCmd) Run(ctx context.Context, t *terminal) error {
 }
 
 func (c *projectionsSwitchCmd) Run(ctx context.Context, t *terminal) error {
-	return c.do(ctx, t, rebuild.Request{Kind: rebuild.Switch, Projection: c.Name, Options: rebuild.Options{Force: c.Force, Reason: c.Reason}}, true)
+	return c.do(ctx, t, rebuild.Request{Kind: rebuild.Switch, Projection: c.Name, Options: rebuild.Options{Force: c.Force, AcceptParked: c.AcceptParked, Reason: c.Reason}}, true)
 }
 
 func (c *projectionsRollbackCmd) Run(ctx context.Context, t *terminal) error {
@@ -287,6 +289,9 @@ func printRun(out io.Writer, r rebuild.Run) error {
 		_, err = fmt.Fprintf(out, "%s of %s is run %s; salon projections runs %s shows it.\n", r.Kind, id, r.ID, r.Projection)
 	case r.State != rebuild.Done:
 	case r.Kind == rebuild.Rebuild:
+		if r.Detail != "" {
+			fmt.Fprintf(out, "%s.\n", r.Detail)
+		}
 		_, err = fmt.Fprintf(out, "%s is built and keeps up: %d events, %d rows in %s, %d events/s. Next: salon projections verify %s\n", id, r.Events, r.Rows, took(r), r.Rate, id)
 	case r.Kind == rebuild.Verify:
 		err = printReport(out, r)

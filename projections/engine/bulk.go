@@ -5,10 +5,13 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/dangdangsalon/salon/eventstore"
+	"github.com/dangdangsalon/salon/eventstore/wire"
 	"github.com/dangdangsalon/salon/projections/reads"
 )
 
@@ -25,6 +28,10 @@ type Bulk struct {
 	most    int
 	begin   func(ctx context.Context, tx *sql.Tx) error
 	inserts atomic.Bool // the server takes no LOAD DATA
+
+	mu     sync.Mutex
+	parked map[parkedAt]Parked // never changed: replaced
+	before int                 // how many were parked by a worker before this one
 }
 
 // NewBulk makes one. At most so many rows of about 1 KiB are held in memory by each Filling; begin is the first thing that
@@ -55,6 +62,10 @@ type Filling struct {
 	b       *Bulk
 	unit    *Unit
 	pending []Event
+	parked  map[parkedAt]Parked
+	met     []Parked     // of these, the ones whose event has come
+	last    uint64       // position of the last event added
+	after   uint64       // and of the last before those that are pending
 	large   int          // KiB of events beyond the first of each, since the unit was empty
 	tx      *transaction // once it has begun
 	spilled bool         // the tables have rows of ours that the unit has not
@@ -66,7 +77,11 @@ type Filling struct {
 const FoldAtOnce = 500
 
 // New begins a Filling. Its transaction begins when there is something to write.
-func (b *Bulk) New() *Filling { return &Filling{b: b, unit: NewUnit()} }
+func (b *Bulk) New() *Filling {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return &Filling{b: b, unit: NewUnit(), parked: b.parked}
+}
 
 // Held is about how much memory is used, in rows of 1 KiB: a row counts as one, and so does each KiB of an event beyond its
 // first, which a row may keep.
@@ -79,9 +94,20 @@ func (f *Filling) Full() bool { return len(f.pending) == 0 && f.Held() > f.b.mos
 // is passed over; one of a type that the catalogue lacks is an error.
 func (f *Filling) Add(ctx context.Context, r eventstore.Recorded) error {
 	f.Events++
+	if f.waits(r) {
+		return nil
+	}
+	before := f.last
+	f.last = r.Position
 	e, wanted, err := f.b.d.Event(f.b.t.p, r)
+	if poison(err) {
+		return &culprit{err, parkedAt{wire.TopicOf(r.Stream), r.Key}, r.Position, before, r.Type}
+	}
 	if err != nil || !wanted {
 		return err
+	}
+	if len(f.pending) == 0 {
+		f.after = before
 	}
 	f.large += (len(r.Data) + len(r.Metadata)) >> 10
 	if f.pending = append(f.pending, e); len(f.pending) < FoldAtOnce {
@@ -92,26 +118,25 @@ func (f *Filling) Add(ctx context.Context, r eventstore.Recorded) error {
 
 // Narrow forgets the rows of all keys that are not in these slices: their histories will come in another Filling. It is only
 // for one that was not spilled.
-func (f *Filling) Narrow(slices eventstore.SliceRange) {
-	narrow, held := NewUnit(), f.Held()
-	for id, s := range f.unit.rows {
-		if slices.Has(eventstore.Slice(s.ordering)) {
-			narrow.rows[id] = s
-		}
-	}
-	for _, id := range f.unit.changed {
-		if narrow.rows[id] != nil {
-			narrow.changed = append(narrow.changed, id)
-		}
-	}
+func (f *Filling) Narrow(to eventstore.SliceRange) {
+	held, has := f.Held(), func(key string) bool { return to.Has(eventstore.Slice(key)) }
+	narrow := f.unit.only(has)
 	f.large = f.large * len(narrow.rows) / max(1, held-f.large)
 	f.unit = narrow
+	f.met = slices.DeleteFunc(f.met, func(p Parked) bool { return !has(p.Key) })
 }
 
 func (f *Filling) fold(ctx context.Context) (err error) {
+	at := 0
+	defer f.blame(&err, &at)
 	defer caught(&err)
 	todo := &batch{events: f.pending}
-	todo.name(f.b.t.p, f.unit)
+	for i, e := range f.pending {
+		if at = i; f.b.t.p.Keys != nil {
+			todo.refs = f.unit.missing(f.b.t.p.Keys(e), e.Key, todo.refs)
+		}
+	}
+	at = len(f.pending) // of the rows that are loaded no event is to blame
 	if f.spilled {
 		one := []*member{{o: &sqlOwner{t: f.b.t, unit: f.unit}, b: todo}}
 		for _, table := range f.b.t.tables {
@@ -120,7 +145,8 @@ func (f *Filling) fold(ctx context.Context) (err error) {
 			}
 		}
 	}
-	for _, e := range f.pending {
+	for i, e := range f.pending {
+		at = i
 		if err := f.unit.Fold(f.b.t.p, e); err != nil {
 			return err
 		}
@@ -139,7 +165,8 @@ func (f *Filling) Spill(ctx context.Context) error {
 }
 
 // write puts what the unit has into the tables.
-func (f *Filling) write(ctx context.Context) error {
+func (f *Filling) write(ctx context.Context) (err error) {
+	defer f.suspect(&err)
 	if f.tx == nil {
 		tx, err := f.b.t.begin(ctx)
 		if err != nil {
@@ -200,6 +227,9 @@ func (f *Filling) Commit(ctx context.Context, note func(ctx context.Context, tx 
 	if err := f.write(ctx); err != nil {
 		return err
 	}
+	if err := f.park(ctx); err != nil {
+		return err
+	}
 	if err := note(ctx, f.tx.tx); err != nil {
 		return err
 	}
@@ -226,6 +256,10 @@ func Lasting(err error) bool {
 
 // Explain is an error in one line, without what it quotes of events.
 func Explain(err error) string {
+	var unknown *eventstore.UnknownTypeError
+	if errors.As(err, &unknown) {
+		return unknown.Error() // a type is no person's word
+	}
 	cause, _ := describe("", err)
 	return strings.TrimPrefix(cause, ": ")
 }

@@ -104,7 +104,10 @@ func (w *worker) isolate(b *batch) error {
 }
 
 func (r *Runner) parkPerMinute() int { return cmp.Or(r.ParkPerMinute, 10) }
-func (r *Runner) parkAtMost() int    { return cmp.Or(r.ParkAtMost, 100) }
+func (r *Runner) parkAtMost() int    { return cmp.Or(r.ParkAtMost, parkAtMost) }
+
+// parkAtMost is how many keys of a partition wait at most, and in a rebuild of all.
+const parkAtMost = 100
 
 // park lets a key wait from its failing event on, in one transaction with the progress over it.
 func (w *worker) park(s *suspect, reason error) error {

@@ -40,10 +40,12 @@ type Options struct {
 	Sample  int    `json:"sample,omitempty" minimum:"1" maximum:"1000000" doc:"To verify with fresh: so many keys, drawn at random; without it, all"`
 	Seed    uint32 `json:"seed,omitempty" doc:"To verify a sample: draw the keys that another run drew with this seed"`
 	Force   bool   `json:"force,omitempty" doc:"To switch or roll back although the version was not verified, or lags"`
-	Reason  string `json:"reason,omitempty" maxLength:"500" doc:"Why it is forced; kept with the run"`
-	Confirm string `json:"confirm,omitempty" maxLength:"120" doc:"To drop: the version's name, reservations_v1"`
-	Pace    Pace   `json:"pace,omitempty" enum:"gentle,normal,full" doc:"To rebuild: how much it may take of what live projections and reads share with it; normal without it"`
-	MaxRate int    `json:"max_rate,omitempty" minimum:"1" doc:"To rebuild: events a second at most"`
+	// AcceptParked is apart from Force: who forces a version that was not compared need not want one whose rows stand still.
+	AcceptParked bool   `json:"accept_parked,omitempty" doc:"To switch although keys are parked in the version: their rows stand still until they are retried"`
+	Reason       string `json:"reason,omitempty" maxLength:"500" doc:"Why it is forced, or parked keys are accepted; kept with the run"`
+	Confirm      string `json:"confirm,omitempty" maxLength:"120" doc:"To drop: the version's name, reservations_v1"`
+	Pace         Pace   `json:"pace,omitempty" enum:"gentle,normal,full" doc:"To rebuild: how much it may take of what live projections and reads share with it; normal without it"`
+	MaxRate      int    `json:"max_rate,omitempty" minimum:"1" doc:"To rebuild: events a second at most"`
 }
 
 // Unconfirmed is the code of a drop that may be done once it is confirmed.

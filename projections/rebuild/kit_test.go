@@ -34,7 +34,7 @@ import (
 type (
 	added   struct{ N int64 }
 	undone  struct{ N int64 } // takes the note of an earlier one away
-	spoiled struct{}
+	spoiled struct{ How string }
 	ignored struct{}
 )
 
@@ -420,10 +420,16 @@ func (w *world) rows(version int) (out []any) {
 }
 
 // want is the fold of the whole store, by the fold and nothing else of ours.
-func (w *world) want(p engine.Projection) (out []any) {
+func (w *world) want(p engine.Projection) (out []any) { return w.wantUpTo(p, nil) }
+
+// wantUpTo is the same, where some keys end before a position.
+func (w *world) wantUpTo(p engine.Projection, ends map[string]uint64) (out []any) {
 	w.t.Helper()
 	u := engine.NewUnit()
 	for _, r := range w.store.all() {
+		if from, found := ends[r.Key]; found && r.Position >= from {
+			continue
+		}
 		e := engine.Event{ID: r.ID, Position: r.Position, Stream: r.Stream, Key: r.Key}
 		var err error
 		e.Event, err = codec().Decode(r.Type, r.Data)
@@ -433,4 +439,20 @@ func (w *world) want(p engine.Projection) (out []any) {
 	c, n := counters.Rows(u), notes.Rows(u)
 	sortRows(c, n)
 	return []any{c, n}
+}
+
+// eventually waits until something is so.
+func (w *world) eventually(is func() bool) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !is() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			w.t.Fatal("it never came to that")
+		}
+	}
 }

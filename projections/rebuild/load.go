@@ -46,7 +46,15 @@ func (k *work) rebuild(ctx context.Context, p engine.Projection) error {
 	if err := k.fill(ctx, p); err != nil {
 		return err
 	}
-	return k.finish(ctx, func(r *Run) { r.State = Done }, k.lease.wanted)
+	waiting, err := engine.ListParked(ctx, k.lease.db.Reader(), p.ID())
+	if err != nil {
+		return err
+	}
+	return k.finish(ctx, func(r *Run) {
+		if r.State = Done; len(waiting) > 0 {
+			r.Detail = fmt.Sprintf("%d keys are parked: salon projections parked %s", len(waiting), p.ID())
+		}
+	}, k.lease.wanted)
 }
 
 // prepare notes what the rebuild goes by, and that there is such a version.
@@ -130,13 +138,27 @@ func (k *work) load(ctx context.Context, p engine.Projection) error {
 	return k.index(ctx, p)
 }
 
-// pass folds a range of slices, or the part of it that fits into memory, and writes down its rows.
+// pass folds a range of slices, or the part of it that fits into memory, and writes down its rows. An event that fails by
+// itself parks its key, and the range is folded once more without what follows for that.
 func (k *work) pass(ctx context.Context, bulk *engine.Bulk, todo *todo, f eventstore.Filter) error {
+	for {
+		failed := k.once(ctx, bulk, todo, &f)
+		p, again, err := bulk.Park(ctx, k.Store, k.run.plan.partitions(), k.run.plan.Head, failed)
+		if !again {
+			return err
+		}
+		k.Log.ErrorContext(ctx, "rebuild parked a key", "run", k.run.ID, "projection", p.Projection, "topic", p.Topic, "key", p.Key,
+			"position", p.FromPos, "type", p.EventType, "cause", p.Cause)
+	}
+}
+
+// once narrows the range to what fits into memory.
+func (k *work) once(ctx context.Context, bulk *engine.Bulk, todo *todo, f *eventstore.Filter) error {
 	fill := bulk.New()
 	defer fill.Close()
 	var after uint64
 	for {
-		full, err := k.read(ctx, fill, &after, f)
+		full, err := k.read(ctx, fill, &after, *f)
 		if err != nil {
 			return fmt.Errorf("read slices %d to %d: %w", f.Slices.From, f.Slices.To-1, err)
 		}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -25,8 +26,8 @@ func (d *Desk) move(ctx context.Context, q Request) (r Run, err error) {
 	}
 	now := time.Now().UTC()
 	r = Run{ID: uuid.NewString(), Projection: p.Name, Kind: q.Kind, State: Done, AskedBy: q.By, AskedAt: now, StartedAt: now, Options: q.Options}
-	if q.Force && q.Reason == "" {
-		return r, refused("to force it, give the reason: it is kept")
+	if (q.Force || q.AcceptParked) && q.Reason == "" {
+		return r, refused("to force it, or to accept parked keys, give the reason: it is kept")
 	}
 	lock := ""
 	if d.DB.Dialect() == reads.MySQL {
@@ -68,8 +69,15 @@ func (d *Desk) move(ctx context.Context, q Request) (r Run, err error) {
 		if why != "" && !q.Force {
 			return refused("%s; --force with a --reason does it all the same", why)
 		}
-		if why != "" {
-			r.Reason, r.Detail = q.Reason, why
+		parked, err := waiting(ctx, tx, p, q.Kind)
+		if err != nil {
+			return err
+		}
+		if parked != "" && !q.AcceptParked {
+			return refused("%s; --accept-parked with a --reason does it all the same", parked)
+		}
+		if r.Detail = strings.TrimPrefix(strings.TrimSuffix(why+"; "+parked, "; "), "; "); r.Detail != "" {
+			r.Reason = q.Reason
 		}
 		_, err = tx.ExecContext(ctx, "UPDATE projection_pointers SET version = ?, previous = ? WHERE projection = ?", r.Version, r.Against, p.Name)
 		if err != nil {
@@ -94,6 +102,19 @@ func proved(ctx context.Context, tx *sql.Tx, p engine.Projection, kind Kind) (is
 		return false, fmt.Errorf("read what was verified of %s: %w", p.ID(), err)
 	}
 	return run != "" || served && kind == Rollback, nil
+}
+
+// waiting tells of parked keys, "" when there are none. The way back is not barred by them: a version that served has kept
+// whatever was wrong with it.
+func waiting(ctx context.Context, tx *sql.Tx, p engine.Projection, kind Kind) (string, error) {
+	if kind != Switch {
+		return "", nil
+	}
+	parked, err := engine.ListParked(ctx, tx, p.ID())
+	if err != nil || len(parked) == 0 {
+		return "", err
+	}
+	return fmt.Sprintf("%d keys are parked in %s (salon projections parked %s)", len(parked), p.ID(), p.ID()), nil
 }
 
 // unfit tells why reads should not be moved to a version, "" when they may. What is not live is refused in any case.

@@ -243,8 +243,8 @@ func TestARunThatIsCancelledOrFailsLeavesNothing(t *testing.T) {
 		}
 		w.gone(w.newest)
 
-		w.store.add("salon-1", spoiled{})
-		if r := w.ask(Request{Kind: Rebuild, Projection: "toy"}); r.State != Failed || !strings.Contains(r.Detail, "spoiled") {
+		w.store.add("salon-1", foreign{})
+		if r := w.ask(Request{Kind: Rebuild, Projection: "toy"}); r.State != Failed || !strings.Contains(r.Detail, "foreign") {
 			t.Errorf("%+v", r)
 		}
 		w.gone(w.newest)

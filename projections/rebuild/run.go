@@ -99,6 +99,15 @@ type end struct {
 	Next  int64  `json:"next"`
 }
 
+// partitions is how many each topic has.
+func (p plan) partitions() map[string]int {
+	out := map[string]int{}
+	for _, e := range p.Ends {
+		out[e.Topic]++
+	}
+	return out
+}
+
 const runColumns = "run_id, projection, kind, version, against, state, phase, asked_by, reason, detail, options, plan, result, cancel, beats, done, total, events, row_count, rate, eta, asked_at, started_at, ended_at"
 
 func queryRuns(ctx context.Context, q reads.Queryer, tail string, args ...any) ([]Run, error) {
