@@ -38,6 +38,7 @@ type verb struct {
 type projectionsRebuildCmd struct {
 	oneVersion `embed:""`
 
+	Key     string `help:"The rows of this ordering key alone, in a version that is live, also when the key is parked. Without a version, the one that serves."`
 	Pace    string `help:"How much it may take of what live projections and reads share with it: gentle (a quarter of the time), normal (until they feel it), full (all)." enum:"gentle,normal,full" default:"normal"`
 	MaxRate int    `help:"Events a second at most; 0: no bound." placeholder:"N"`
 	Detach  bool   `help:"Do not wait for the end."`
@@ -95,7 +96,7 @@ type projectionsCancelCmd struct {
 
 func (c *projectionsRebuildCmd) Run(ctx context.Context, t *terminal) error {
 	return c.do(ctx, t, rebuild.Request{
-		Kind: rebuild.Rebuild, Projection: c.Name, Options: rebuild.Options{Pace: rebuild.Pace(c.Pace), MaxRate: c.MaxRate},
+		Kind: rebuild.Rebuild, Projection: c.Name, Options: rebuild.Options{Key: c.Key, Pace: rebuild.Pace(c.Pace), MaxRate: c.MaxRate},
 	}, !c.Detach)
 }
 
@@ -288,6 +289,8 @@ func printRun(out io.Writer, r rebuild.Run) error {
 	case !r.Ended():
 		_, err = fmt.Fprintf(out, "%s of %s is run %s; salon projections runs %s shows it.\n", r.Kind, id, r.ID, r.Projection)
 	case r.State != rebuild.Done:
+	case r.Kind == rebuild.Rebuild && r.Options.Key != "":
+		_, err = fmt.Fprintf(out, "%s: the rows of %q are made again: %d events, %d rows in %s%s\n", id, r.Options.Key, r.Events, r.Rows, took(r), strings.TrimSuffix("; "+r.Detail, "; "))
 	case r.Kind == rebuild.Rebuild:
 		if r.Detail != "" {
 			fmt.Fprintf(out, "%s.\n", r.Detail)

@@ -30,6 +30,8 @@ type redisTarget struct {
 	cacheRows int
 	db        *reads.DB // of the projection behind; nil: what is lost is read from the log again, and there is one life
 
+	as string // the claim it makes, instead of a random one
+
 	filling chan struct{} // one token a running refill
 
 	mu     sync.Mutex
@@ -72,7 +74,7 @@ return {was[1] or '', was[2] or '0', tostring(redis.call('HLEN', KEYS[2])), unpa
 
 func (t *redisTarget) claim(ctx context.Context, topic string, part int32, logEnd int64) (owner, error) {
 	o := &redisOwner{t: t, keys: redisKeys{t.p, topic, part}, unit: NewUnit(), logEnd: logEnd}
-	o.at.Claim = rand.Text()
+	o.at.Claim = cmp.Or(t.as, rand.Text())
 	losses, err := t.evicts(ctx)
 	if err != nil {
 		// Without progress nothing is answered. To say more takes a write, which a server that is full would refuse.

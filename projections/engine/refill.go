@@ -95,7 +95,7 @@ func (o *redisOwner) stands(now []any) (seq int64, err error) {
 	}
 	switch {
 	case epoch > o.at.Epoch || epoch == o.at.Epoch && now[0] != o.at.Claim:
-		return seq, ErrFenced
+		return seq, fenced(o.at.Claim, now[0].(string))
 	case epoch < o.at.Epoch || seq < o.at.Seq:
 		return seq, &LostError{o.keys.offset(), whyWentBack}
 	}

@@ -136,6 +136,9 @@ func (o *sqlOwner) apply(ctx context.Context, b *batch) (int, error) {
 	if m.alone {
 		m.lost, m.err = commit(ctx, []*member{m})
 	}
+	if errors.Is(m.err, ErrFenced) {
+		return 0, o.fenced(ctx)
+	}
 	if m.err != nil {
 		return 0, m.err
 	}
@@ -244,6 +247,15 @@ func (b *batch) values() [4]any {
 	return [4]any{b.after.NextOffset, int64(b.after.LastPos), at, b.after.Incarnation} //nolint:gosec // positions stay below 2^63
 }
 
+// fenced tells by whom the fence was closed.
+func (o *sqlOwner) fenced(ctx context.Context) error {
+	now, found, err := Offset(ctx, o.t.db.Reader(), o.t.p.ID(), o.topic, o.part)
+	if err != nil || !found {
+		return ErrFenced
+	}
+	return fenced(o.at.Claim, now.Claim)
+}
+
 // resolve finds out whether a commit whose answer was lost took place. It reads under the row's lock, so it waits for
 // a commit that is still on its way.
 func (o *sqlOwner) resolve(ctx context.Context, lost error) error {
@@ -261,7 +273,7 @@ func (o *sqlOwner) resolve(ctx context.Context, lost error) error {
 	case err != nil:
 		return fmt.Errorf("commit, outcome unknown: %w", errors.Join(lost, err))
 	case now.Claim != o.at.Claim || now.Epoch != o.at.Epoch:
-		return ErrFenced
+		return fenced(o.at.Claim, now.Claim)
 	case now.Seq == o.at.Seq+1:
 		return nil
 	}

@@ -44,6 +44,7 @@ type Options struct {
 	AcceptParked bool   `json:"accept_parked,omitempty" doc:"To switch although keys are parked in the version: their rows stand still until they are retried"`
 	Reason       string `json:"reason,omitempty" maxLength:"500" doc:"Why it is forced, or parked keys are accepted; kept with the run"`
 	Confirm      string `json:"confirm,omitempty" maxLength:"120" doc:"To drop: the version's name, reservations_v1"`
+	Key          string `json:"key,omitempty" maxLength:"191" doc:"To rebuild: the rows of this ordering key alone, in a version that is live; without a number, the one that serves"`
 	Pace         Pace   `json:"pace,omitempty" enum:"gentle,normal,full" doc:"To rebuild: how much it may take of what live projections and reads share with it; normal without it"`
 	MaxRate      int    `json:"max_rate,omitempty" minimum:"1" doc:"To rebuild: events a second at most"`
 }
@@ -84,7 +85,7 @@ func (d *Desk) Ask(ctx context.Context, q Request) (Run, error) {
 		if err != nil {
 			return err
 		}
-		if !explicit && r.Options.Fresh {
+		if !explicit && (r.Options.Fresh || r.Options.Key != "") {
 			var known bool
 			if p, known = d.version(p.Name, serves); !known {
 				return refused("this release does not know version %d of %s, which serves", serves, q.Projection)
@@ -100,7 +101,10 @@ func (d *Desk) Ask(ctx context.Context, q Request) (Run, error) {
 			if _, known := paces[q.Pace]; !known && q.Pace != "" && q.Pace != Full || q.MaxRate < 0 {
 				return refused("a pace is gentle, normal or full, a rate is positive")
 			}
-			if state == engine.Live {
+			if q.Key != "" && state != engine.Live {
+				return refused("%s is not live: the rows of one key are made again in what is kept up to date", p.ID())
+			}
+			if q.Key == "" && state == engine.Live {
 				return refused("%s is live already: a changed fold is a new version; to build this one anew, drop it first", p.ID())
 			}
 		case Verify:
@@ -180,7 +184,9 @@ func (d *Desk) LastRebuilds(ctx context.Context) (map[string]Run, error) {
 	}
 	out := map[string]Run{}
 	for _, r := range all {
-		out[r.VersionID()] = r
+		if r.Options.Key == "" {
+			out[r.VersionID()] = r
+		}
 	}
 	return out, nil
 }
@@ -223,6 +229,8 @@ func (q Request) consistent() error {
 		return refused("fresh holds one version to the event store: it goes with verify, and not with a version to compare with")
 	case o.Sample != 0 && !o.Fresh || o.Seed != 0 && o.Sample == 0:
 		return refused("a sample is drawn of a fresh verification, and a seed is for a sample")
+	case o.Key != "" && q.Kind != Rebuild:
+		return refused("a key goes with rebuild")
 	case o.Sample < 0:
 		return refused("a sample has at least one key")
 	}

@@ -21,7 +21,7 @@ func (k *work) drop(ctx context.Context, p engine.Projection) error {
 
 // remnants removes what a rebuild has made so far. Other runs make nothing.
 func (k *work) remnants(ctx context.Context) error {
-	if k.run.Kind != Rebuild {
+	if k.run.Kind != Rebuild || k.run.Options.Key != "" {
 		return nil
 	}
 	p, _, err := k.Desk.find(k.run.VersionID())

@@ -20,6 +20,9 @@ type txFunc = func(ctx context.Context, tx *sql.Tx) error
 
 // rebuild goes on from wherever the run is. What is done is read from the database, never from what this worker remembers.
 func (k *work) rebuild(ctx context.Context, p engine.Projection) error {
+	if k.run.Options.Key != "" {
+		return k.key(ctx, p)
+	}
 	state, err := engine.StateOf(ctx, k.lease.db.Writer(), p)
 	if err != nil {
 		return err
