@@ -155,15 +155,15 @@ func (b *rebuildBench) rebuild(ctx context.Context, db *reads.DB, store rebuild.
 	desk := &rebuild.Desk{DB: db, Of: []engine.Projection{p}}
 	w := &rebuild.Worker{
 		Desk: desk, Store: store, Codec: codec(), Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelWarn})),
-		Ends: func(_ context.Context, topics []string) (map[rebuild.Partition]int64, error) {
-			return map[rebuild.Partition]int64{{Topic: topics[0]}: 0}, nil
+		Ends: func(context.Context, []string) (map[rebuild.Partition]int64, error) {
+			return map[rebuild.Partition]int64{{Topic: p.Topics[0]}: 0}, nil
 		},
 	}
 	working, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(working) }()
 	defer func() { stop(); err = errors.Join(err, <-ended) }()
-	r, err := desk.Ask(ctx, rebuild.Request{Kind: rebuild.Rebuild, Projection: p.Name, By: "bench"})
+	r, err := desk.Ask(ctx, rebuild.Request{Kind: rebuild.Rebuild, Projection: p.Name, By: "bench", Options: rebuild.Options{Pace: rebuild.Full}})
 	if err != nil {
 		return 0, 0, 0, err
 	}
