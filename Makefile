@@ -26,7 +26,7 @@ test-fast: ## Run the tests that need no servers
 	go test -short ./...
 
 .PHONY: test-long
-test-long: ## Run the event stores' tests for longer: 30 s where they run 1 s, ten times the faults
+test-long: ## Run the event stores' tests for longer: 30 s where they run 1 s, ten times the faults; rebuild 5 million events
 	deploy/tools/with-services.sh deploy/tools/check.sh long
 
 .PHONY: test-faults

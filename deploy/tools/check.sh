@@ -9,7 +9,8 @@
 #   tests      every test, under the race detector; their output also goes to .run/go-test.log
 #   faults     the fault suite for SALON_TEST_FAULTS (60) faults; more than 60 are counted over several runs, each of at
 #              most SALON_TEST_FAULTS_TIME (60m); `make test` takes a shorter form among its tests
-#   long       the event stores' tests for SALON_TEST_LONG (30s) each, and their fuzz targets; not part of `make test`
+#   long       the event stores' tests for SALON_TEST_LONG (30s) each, a rebuild of 5 million events with its memory watched, and
+#              fuzz targets; not part of `make test`
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
@@ -84,6 +85,7 @@ phase_long() {
   need_packages strace=strace
   export SALON_TEST_LONG=${SALON_TEST_LONG:-30s}
   go test -v -count=1 -vet=off -p 1 -parallel 1 -timeout 60m ./eventstore/... 2>&1 | tee "$RUN/go-test-long.log" | grep -v '^=== '
+  go test -v -count=1 -vet=off -timeout 60m -run '^TestMemoryIsBounded' ./projections/rebuild
   for target in FuzzDecode FuzzMetadata FuzzUpcast; do
     go test -run '^$' -fuzz "^$target\$" -fuzztime 500000x ./eventstore
   done

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 
@@ -259,7 +260,15 @@ func TestMemoryIsBoundedWhateverTheHistory(t *testing.T) {
 			runtime.GC()
 			runtime.GC() // what the first one finalized
 			runtime.ReadMemStats(&before)
-			r := w.ask(Request{Kind: Rebuild, Projection: "toy"})
+			r, err := w.desk.Ask(t.Context(), Request{Kind: Rebuild, Projection: "toy", Options: Options{Pace: Full}})
+			must(t, err)
+			tick := time.NewTicker(50 * time.Millisecond)
+			defer tick.Stop()
+			for !r.Ended() { // as long as the whole test may take
+				<-tick.C
+				r, err = w.desk.Run(t.Context(), r.ID)
+				must(t, err)
+			}
 			var rows int
 			must(t, db.Reader().QueryRowContext(t.Context(), "SELECT COUNT(*) FROM notes_v2").Scan(&rows))
 			if r.State != Done || rows != events {
