@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/dangdangsalon/salon/projections/engine"
@@ -328,7 +329,7 @@ func (a *Projections) find(ctx context.Context, name string) (engine.Projection,
 		return engine.Projection{}, err
 	}
 	for _, p := range a.Of {
-		if p.ID() == name || p.Name == name && (!pointed || p.Version == serves) {
+		if p.ID() == name || p.Name+"@"+strconv.Itoa(p.Version) == name || p.Name == name && (!pointed || p.Version == serves) {
 			return p, nil
 		}
 	}

@@ -111,6 +111,11 @@ func TestAWorkerIsKilledInEachPhase(t *testing.T) {
 					if r := killed(Request{Kind: Verify, Projection: "toy"}, Comparing, 0); !r.Report.Equal() {
 						t.Errorf("%+v", r.Report)
 					}
+					if r := killed(Request{Kind: Verify, Projection: "toy@2", Options: Options{Fresh: true}}, Comparing, 0); !r.Report.Equal() {
+						t.Errorf("%+v", r.Report)
+					}
+					killed(Request{Kind: Rebuild, Projection: "toy@2", Options: Options{Key: "salon-0"}}, Loading, 0)
+					w.equal(w.newest)
 				}
 				killed(Request{Kind: Drop, Projection: "toy@2", Options: Options{Confirm: "toy_v2"}}, Removing, i) // within: half of its keys are left
 				w.gone(w.newest)
