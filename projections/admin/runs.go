@@ -17,8 +17,8 @@ const ofProjection = "/v1/admin/projections/{name}"
 // registerRuns adds what is asked of versions. Each answers 202 with its run: of a switch or rollback one that has ended.
 func (h handlers) registerRuns(api huma.API, who []string) {
 	for kind, summary := range map[rebuild.Kind]string{
-		rebuild.Rebuild:  "Build a version from the event store, beside the one that serves",
-		rebuild.Verify:   "Compare a version with the one that serves",
+		rebuild.Rebuild:  "Build a version from the event store beside the one that serves, or make one key's rows again in a live one",
+		rebuild.Verify:   "Compare a version with the one that serves, or hold a live one to the event store",
 		rebuild.Switch:   "Answer reads from another version",
 		rebuild.Rollback: "Answer reads from the version before the last switch again",
 		rebuild.Drop:     "Remove a version that does not serve",
