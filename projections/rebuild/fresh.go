@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"time"
 
 	"github.com/dangdangsalon/salon/eventstore"
 	"github.com/dangdangsalon/salon/projections/engine"
@@ -111,15 +112,23 @@ func (s *side) whole(ctx context.Context) error {
 	return nil
 }
 
+const stayAwake = 10 * time.Second
+
 // foldSlices folds the events of slices that the version has, of all keys or of some, and notes the keys.
 func (s *side) foldSlices(ctx context.Context, r eventstore.SliceRange, u *engine.Unit, known, only map[string]bool) error {
-	events := int64(0)
+	events, said := int64(0), time.Now()
 	for e, err := range s.Store.ReadAll(ctx, 0, eventstore.Filter{Slices: r}) {
 		if err != nil {
 			return fmt.Errorf("read slices %d to %d: %w", r.From, r.To-1, err)
 		}
 		if e.Position > s.through() {
 			break
+		}
+		if time.Since(said) > stayAwake { // the server ends a snapshot that says nothing for a minute
+			said = time.Now()
+			if err := s.q.QueryRowContext(ctx, "SELECT 1").Scan(new(int)); err != nil {
+				return fmt.Errorf("keep the snapshot: %w", err)
+			}
 		}
 		if !s.has(e) || only != nil && !only[e.Key] {
 			continue
