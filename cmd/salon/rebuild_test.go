@@ -60,6 +60,12 @@ func TestAVersionIsRebuiltVerifiedAndSwitchedUnderLoad(t *testing.T) {
 				t.Errorf("%s was changed by hand; verify says\n%s", row, said)
 			}
 			o.refused(t, "not verified, or differs", "switch", "reservations")
+			if said := o.fails(t, "verify", "reservations@2", "--fresh"); !strings.Contains(said, "reservations "+row+" (key ") || !strings.Contains(said, "1 rows differ") {
+				t.Errorf("%s was changed by hand; verify --fresh says\n%s", row, said)
+			}
+			groomer, _, _ := strings.Cut(row, ".")
+			o.does(t, "rebuild", "reservations@2", "--key", groomer)
+			o.does(t, "verify", "reservations@2", "--fresh")
 			o.does(t, "drop", "reservations@2", "--confirm", "reservations_v2")
 			o.does(t, "rebuild", "reservations")
 			o.does(t, "verify", "reservations")
