@@ -32,9 +32,11 @@ type redisTarget struct {
 
 	as string // the claim it makes, instead of a random one
 
-	filling chan struct{} // one token a running refill
+	round  chan struct{} // one token: what is filled is read by one at a time
+	rounds sync.WaitGroup
 
 	mu     sync.Mutex
+	joined []*filling             // what the next round fills
 	known  map[redisPart]Progress // the last that this process wrote
 	server serverLook
 }
@@ -45,7 +47,7 @@ type redisPart struct {
 }
 
 func newRedisTarget(client redis.UniversalClient, p Projection, cacheRows int) *redisTarget {
-	return &redisTarget{client: client, p: p, cacheRows: cacheRows, filling: make(chan struct{}, refillsAtOnce), known: map[redisPart]Progress{}}
+	return &redisTarget{client: client, p: p, cacheRows: cacheRows, round: make(chan struct{}, 1), known: map[redisPart]Progress{}}
 }
 
 func (o *redisOwner) note() {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -41,8 +42,12 @@ const (
 )
 
 const (
-	// Refills of one view that run at once: each holds a read connection and keeps the reads database busy.
-	refillsAtOnce = 2
+	// How long a round waits for other partitions, which have most often lost their rows at the same time.
+	gathering = 20 * time.Millisecond
+	// Pages of a round that are written at once, beside the reading.
+	pagesAtOnce = 4
+	// From one part in so many of the partitions on, a whole table is read rather than the rows of their keys.
+	walkShare = 4
 	// One script's worth while filling: it blocks the server.
 	pageRows, pageBytes = 500, 512 << 10
 	// How many ordering keys are listed by one statement, and how many of them have their rows read by one.
@@ -138,12 +143,6 @@ func (o *redisOwner) begin(ctx context.Context, why string) error {
 
 // refill makes the rows equal to those behind, and the view whole again.
 func (o *redisOwner) refill(ctx context.Context) (rows int, err error) {
-	select {
-	case o.t.filling <- struct{}{}:
-		defer func() { <-o.t.filling }()
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	}
 	losses, err := o.t.evicts(ctx)
 	if err != nil {
 		return 0, err
@@ -157,16 +156,15 @@ func (o *redisOwner) refill(ctx context.Context) (rows int, err error) {
 	var at Progress
 	waiting, wholeFrom := map[string]Parked{}, o.logEnd
 	if o.t.db != nil {
-		c := &copying{o: o, page: writes{keys: o.keys}, waiting: waiting}
-		err := c.run(ctx)
+		f, err := o.copyRows(ctx)
 		if errors.Is(err, ErrNotLive) {
 			err = errors.Join(err, o.step(ctx, abandonScript, []string{o.keys.offset()}, o.at.Claim, o.at.Epoch))
 		}
 		if err != nil {
 			return 0, err
 		}
-		if c.found {
-			at, rows, wholeFrom = c.at, c.rows, 0
+		if waiting = f.waiting; f.found {
+			at, rows, wholeFrom = f.at, f.rows, 0
 		}
 	}
 	at.Claim, at.Epoch, at.Seq = o.at.Claim, o.at.Epoch, o.at.Seq
@@ -199,9 +197,9 @@ func (o *redisOwner) finish(ctx context.Context, at Progress, wholeFrom int64) e
 // clearScript removes hashes and their names in the index. ARGV: claim, epoch, a name for each of KEYS[3..].
 var clearScript = redis.NewScript(fencing + `
 if not now[3] then return 0 end
-for k = 3, #KEYS do
-  redis.call('UNLINK', KEYS[k])
-  redis.call('HDEL', KEYS[2], ARGV[k])
+for i = 3, #KEYS, 100 do
+  redis.call('UNLINK', unpack(KEYS, i, math.min(i + 99, #KEYS)))
+  redis.call('HDEL', KEYS[2], unpack(ARGV, i, math.min(i + 99, #KEYS)))
 end
 return 1`)
 

@@ -159,6 +159,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	var t target
 	if r.Projection.Target == Redis {
 		redisT := newRedisTarget(r.Redis, r.Projection, cmp.Or(r.CacheRows, 10_000))
+		defer redisT.rounds.Wait()
 		if r.Projection.Behind != "" {
 			redisT.db = r.DB
 		}

@@ -146,6 +146,7 @@ func (v Views) unlink(ctx context.Context, p Projection, keys []string, holds fu
 func (v Views) Fill(ctx context.Context, p Projection) (rows int, err error) {
 	t := newRedisTarget(v.Redis, p, 0)
 	t.db = v.DB
+	defer t.rounds.Wait()
 	var all atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
 	err = v.each(ctx, p, func(k redisKeys) error {

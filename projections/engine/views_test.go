@@ -98,3 +98,92 @@ func TestAViewAnswersForOneLife(t *testing.T) {
 		})
 	}
 }
+
+// Partitions that are filled at the same time are read together, and one alone by its keys: the rows are the same. One that is
+// taken away, or given up, in the middle holds up no other.
+func TestPartitionsAreFilledTogetherOrAlone(t *testing.T) {
+	t.Parallel()
+	const parts = 8
+	for name, open := range redises(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRefilling(t, sqliteURL(t), open)
+			p, behind := r.view, r.view
+			behind.Name, behind.Target, behind.Behind = p.Behind, SQL, ""
+			_, err := r.db.Writer().ExecContext(t.Context(), "UPDATE projection_topics SET partitions = ?", parts)
+			must(t, err)
+			r.log.addMany(200, 2000)
+			var events []Event
+			for _, e := range r.log.snapshot() {
+				if e.Type != (added{}).EventType() {
+					continue
+				}
+				event, err := r.d.event(e)
+				must(t, err)
+				events = append(events, event)
+			}
+			for part := range int32(parts) {
+				must(t, Apply(t.Context(), r.db, behind, wire.BookingTopic, part, parts, "test-1", events))
+			}
+			view := &View{Redis: r.client, Projection: p, Partitions: func(context.Context, string) (int, error) { return parts, nil }}
+			views := Views{DB: r.db, Redis: r.client}
+			n, err := views.Fill(t.Context(), p)
+			if want := len(r.log.want(t)); err != nil || n != want {
+				t.Fatalf("%d rows, want %d, %v", n, want, err)
+			}
+			same(t, r.log.want(t), viewRows(t, view, r.table, r.log))
+
+			// Alone, with nothing of it left.
+			keys := redisKeys{p, wire.BookingTopic, 5}
+			for _, key := range r.client.Keys(t.Context(), keys.tag()+"*").Val() {
+				must(t, r.client.Del(t.Context(), key).Err())
+			}
+			o, err := r.target(r.client).claim(t.Context(), wire.BookingTopic, 5, 0)
+			must(t, err)
+			_, err = o.(*redisOwner).refill(t.Context())
+			must(t, err)
+			same(t, r.log.want(t), viewRows(t, view, r.table, r.log))
+
+			client, g := r.stopped(fillScript, 1)
+			tg := r.target(client)
+			results := make([]chan error, parts)
+			given, giveUp := context.WithCancel(t.Context())
+			for part := range results {
+				o, err := tg.claim(t.Context(), wire.BookingTopic, int32(part), 0)
+				must(t, err)
+				ctx := t.Context()
+				if part == 3 {
+					ctx = given
+				}
+				results[part] = make(chan error, 1)
+				go func() {
+					_, err := o.(*redisOwner).refill(ctx)
+					results[part] <- err
+				}()
+			}
+			<-g.arrived
+			_, err = r.target(r.client).claim(t.Context(), wire.BookingTopic, 6, 0)
+			must(t, err)
+			giveUp()
+			if err := <-results[3]; !errors.Is(err, context.Canceled) {
+				t.Errorf("given up: %v", err)
+			}
+			close(g.open)
+			for part, result := range results {
+				if part == 3 {
+					continue
+				}
+				if err := <-result; part == 6 && !errors.Is(err, ErrFenced) || part != 6 && err != nil {
+					t.Errorf("partition %d: %v", part, err)
+				}
+			}
+			tg.rounds.Wait()
+			if filled, _, err := views.Filled(t.Context(), p); filled != parts-2 || err != nil {
+				t.Errorf("%d partitions are filled, want %d: %v", filled, parts-2, err)
+			}
+			_, err = views.Fill(t.Context(), p)
+			must(t, err)
+			same(t, r.log.want(t), viewRows(t, view, r.table, r.log))
+		})
+	}
+}
