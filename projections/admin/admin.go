@@ -48,6 +48,7 @@ type Partition struct {
 const (
 	Well    = "well"    // everything in the log is applied
 	Behind  = "behind"  // there is more in the log, and it is moving
+	Filling = "filling" // a view that is new, or lost something: its tables answer for it
 	Waiting = "waiting" // no projector has begun with it
 	Stuck   = "stuck"   // behind, and it does not move: unhealthy
 
@@ -64,7 +65,7 @@ type Status struct {
 	Version    int               `json:"version"`
 	Serves     bool              `json:"serves" doc:"Whether reads are answered from this version"`
 	Target     string            `json:"target" enum:"sql,redis"`
-	State      string            `json:"state" enum:"well,behind,waiting,stuck,absent,building"`
+	State      string            `json:"state" enum:"well,behind,filling,waiting,stuck,absent,building"`
 	LagEvents  int64             `json:"lag_events" doc:"Records of the log that are not applied"`
 	LagSeconds float64           `json:"lag_seconds" doc:"Age of the last event applied, where there are more; 0 otherwise"`
 	Parked     int               `json:"parked" doc:"Keys that wait because one of their events could not be applied"`
@@ -87,7 +88,7 @@ type LastRebuild struct {
 type PartitionStatus struct {
 	Topic      string     `json:"topic"`
 	Part       int32      `json:"part"`
-	State      string     `json:"state" enum:"well,behind,waiting,stuck"`
+	State      string     `json:"state" enum:"well,behind,filling,waiting,stuck"`
 	Position   uint64     `json:"position" doc:"Of the last event applied, in the store"`
 	NextOffset int64      `json:"next_offset"`
 	LogEnd     int64      `json:"log_end" doc:"Where the partition ends in Kafka"`
@@ -252,6 +253,8 @@ func partitionStatus(at Partition, p engine.Place, found bool, end int64, now ti
 	switch {
 	case !found:
 		s.State = Waiting
+	case p.Filling:
+		s.State = Filling
 	case s.LagEvents == 0:
 	case s.MovedAt != nil && now.Sub(p.UpdatedAt) > Still:
 		s.State = Stuck
@@ -265,7 +268,7 @@ func partitionStatus(at Partition, p engine.Place, found bool, end int64, now ti
 }
 
 func worse(a, b string) string {
-	order := []string{Well, Behind, Waiting, Stuck}
+	order := []string{Well, Behind, Filling, Waiting, Stuck}
 	return order[max(slices.Index(order, a), slices.Index(order, b))]
 }
 

@@ -188,6 +188,14 @@ func TestHowFarEveryProjectionIs(t *testing.T) {
 		want("behind, just written", "reservations behind 5", "slots behind 5")
 		w.admin.Now = func() time.Time { return time.Now().Add(Still + time.Second) }
 		want("behind, and long not written", "reservations stuck 5", "slots behind 5") // a view does not tell when it was written
+		progress, redis := "{"+booking+"/0}:slots_v1:offset", w.admin.Parking.Redis
+		if err := redis.HSet(t.Context(), progress, "filling", "a test").Err(); err != nil {
+			t.Fatal(err)
+		}
+		want("a view that is being filled", "reservations stuck 5", "slots filling 5")
+		if err := redis.HDel(t.Context(), progress, "filling").Err(); err != nil {
+			t.Fatal(err)
+		}
 		w.ends[Partition{booking, 1}] -= 5
 		want("at the end, and long not written", "reservations well 0", "slots well 0")
 

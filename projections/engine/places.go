@@ -19,6 +19,7 @@ type Place struct {
 	Part       int32
 	Progress
 	UpdatedAt time.Time // when Progress was last written
+	Filling   bool      // of a view: nothing is answered from it until it has the rows of the tables behind
 }
 
 // PartitionOf is the partition of an ordering key in a topic of n partitions.
@@ -85,7 +86,7 @@ func ViewPlace(ctx context.Context, client redis.UniversalClient, p Projection, 
 	if client == nil {
 		return out, false, errNoViews
 	}
-	fields, err := client.HMGet(ctx, redisKeys{p, topic, part}.offset(), "epoch", "claim", "seq", "next_offset", "last_pos", "last_recorded_at", "incarnation").Result()
+	fields, err := client.HMGet(ctx, redisKeys{p, topic, part}.offset(), "epoch", "claim", "seq", "next_offset", "last_pos", "last_recorded_at", "incarnation", "filling", "lost").Result()
 	if err != nil {
 		return out, false, fmt.Errorf("read the offset of %s, %s/%d: %w", p.ID(), topic, part, err)
 	}
@@ -95,6 +96,7 @@ func ViewPlace(ctx context.Context, client redis.UniversalClient, p Projection, 
 	out.Projection, out.Topic, out.Part = p.ID(), topic, part
 	out.Claim, _ = fields[1].(string)
 	out.Incarnation, _ = fields[6].(string)
+	out.Filling = fields[7] != nil || fields[8] != nil
 	var n [7]int64
 	for _, i := range []int{0, 2, 3, 4, 5} {
 		text, _ := fields[i].(string)
