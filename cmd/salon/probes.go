@@ -78,6 +78,8 @@ func (n *node) probeRunner(ctx context.Context, r *engine.Runner) (string, error
 		switch {
 		case err != nil:
 			return "", err
+		case state == engine.Paused:
+			return fmt.Sprintf("%s: paused; salon projections resume %s@%d", r.Projection.ID(), r.Projection.Name, r.Projection.Version), nil
 		case state != engine.Live:
 			return r.Projection.ID() + ": waits for its rebuild", nil
 		}

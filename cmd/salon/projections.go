@@ -25,6 +25,8 @@ type projectionsCmd struct {
 	Switch   projectionsSwitchCmd   `cmd:"" help:"Answer reads from another version, which was verified and keeps up."`
 	Rollback projectionsRollbackCmd `cmd:"" help:"Answer reads from the version before the last switch again."`
 	Drop     projectionsDropCmd     `cmd:"" help:"Remove a version that does not serve, with all its rows."`
+	Pause    projectionsPauseCmd    `cmd:"" help:"Let a version's projectors stand still. Reads show what was there then."`
+	Resume   projectionsResumeCmd   `cmd:"" help:"Let a paused version's projectors go on."`
 	Runs     projectionsRunsCmd     `cmd:"" help:"What was asked of a projection's versions, and what became of it."`
 	Cancel   projectionsCancelCmd   `cmd:"" help:"Give up a run. What it made is removed."`
 

@@ -82,6 +82,22 @@ type projectionsDropCmd struct {
 	Confirm string `help:"The version's name, reservations_v1. Without it, it is asked for."`
 }
 
+type projectionsPauseCmd struct {
+	pausing `embed:""`
+
+	Reason string `help:"Why; kept with the run."`
+}
+
+type projectionsResumeCmd struct {
+	pausing `embed:""`
+}
+
+type pausing struct {
+	Name string `arg:"" help:"The projection and, after an @, its version: reservations@2. Without one, the one that serves."`
+
+	verb `embed:""`
+}
+
 type projectionsRunsCmd struct {
 	Name string `arg:"" help:"The projection."`
 
@@ -124,6 +140,14 @@ func (c *projectionsDropCmd) Run(ctx context.Context, t *terminal) error {
 		return fmt.Errorf("read the name: %w", err)
 	}
 	return c.do(ctx, t, rebuild.Request{Kind: rebuild.Drop, Projection: c.Name, Options: rebuild.Options{Confirm: strings.TrimSpace(line)}}, true)
+}
+
+func (c *projectionsPauseCmd) Run(ctx context.Context, t *terminal) error {
+	return c.do(ctx, t, rebuild.Request{Kind: rebuild.Pause, Projection: c.Name, Options: rebuild.Options{Reason: c.Reason}}, true)
+}
+
+func (c *projectionsResumeCmd) Run(ctx context.Context, t *terminal) error {
+	return c.do(ctx, t, rebuild.Request{Kind: rebuild.Resume, Projection: c.Name}, true)
 }
 
 func (c *projectionsRunsCmd) Run(ctx context.Context, t *terminal) error {
@@ -300,6 +324,10 @@ func printRun(out io.Writer, r rebuild.Run) error {
 		err = printReport(out, r)
 	case r.Kind == rebuild.Drop:
 		_, err = fmt.Fprintf(out, "%s is gone.\n", id)
+	case r.Kind == rebuild.Pause:
+		_, err = fmt.Fprintf(out, "%s stands still within half a second. On again: salon projections resume %s\n", id, id)
+	case r.Kind == rebuild.Resume:
+		_, err = fmt.Fprintf(out, "%s goes on.\n", id)
 	default:
 		_, err = fmt.Fprintf(out, "%s serves; before it was version %d, which keeps up until it is dropped.\n", id, r.Against)
 	}

@@ -54,6 +54,7 @@ const (
 
 	Absent   = "absent"   // a version that waits for its rebuild, or was dropped
 	Building = "building" // a rebuild is at work, or a drop
+	Paused   = "paused"   // somebody asked its projectors to stand still
 )
 
 // Still is how long a partition that is behind may stand before it is called stuck: longer than a rebalance takes.
@@ -65,7 +66,7 @@ type Status struct {
 	Version    int               `json:"version"`
 	Serves     bool              `json:"serves" doc:"Whether reads are answered from this version"`
 	Target     string            `json:"target" enum:"sql,redis"`
-	State      string            `json:"state" enum:"well,behind,filling,waiting,stuck,absent,building"`
+	State      string            `json:"state" enum:"well,behind,filling,waiting,stuck,absent,building,paused"`
 	LagEvents  int64             `json:"lag_events" doc:"Records of the log that are not applied"`
 	LagSeconds float64           `json:"lag_seconds" doc:"Age of the last event applied, where there are more; 0 otherwise"`
 	Parked     int               `json:"parked" doc:"Keys that wait because one of their events could not be applied"`
@@ -206,11 +207,13 @@ func (a *Projections) status(ctx context.Context, p engine.Projection, state eng
 	if p.Target == engine.Redis {
 		s.Target = "redis"
 	}
-	if state != engine.Live {
+	switch state {
+	case engine.Live, engine.Paused:
+	case "":
 		s.State = Absent
-		if state != "" {
-			s.State = Building
-		}
+		return s, nil
+	default:
+		s.State = Building
 		return s, nil
 	}
 	parked, err := a.Parking.List(ctx, p)
@@ -233,6 +236,9 @@ func (a *Projections) status(ctx context.Context, p engine.Projection, state eng
 		s.LagEvents += one.LagEvents
 		s.LagSeconds = max(s.LagSeconds, one.LagSeconds)
 		s.State = worse(s.State, one.State)
+	}
+	if state == engine.Paused {
+		s.State = Paused
 	}
 	slices.SortFunc(s.Partitions, func(a, b PartitionStatus) int {
 		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Part, b.Part))

@@ -14,7 +14,7 @@ import (
 
 const ofProjection = "/v1/admin/projections/{name}"
 
-// registerRuns adds what is asked of versions. Each answers 202 with its run: of a switch or rollback one that has ended.
+// registerRuns adds what is asked of versions. Each answers 202 with its run: of a switch, rollback, pause or resume one that has ended.
 func (h handlers) registerRuns(api huma.API, who []string) {
 	for kind, summary := range map[rebuild.Kind]string{
 		rebuild.Rebuild:  "Build a version from the event store beside the one that serves, or make one key's rows again in a live one",
@@ -22,6 +22,8 @@ func (h handlers) registerRuns(api huma.API, who []string) {
 		rebuild.Switch:   "Answer reads from another version",
 		rebuild.Rollback: "Answer reads from the version before the last switch again",
 		rebuild.Drop:     "Remove a version that does not serve",
+		rebuild.Pause:    "Let a version's projectors stand still",
+		rebuild.Resume:   "Let a paused version's projectors go on",
 	} {
 		op := httpserver.Operation(string(kind)+"-projection", http.MethodPost, ofProjection+"/"+string(kind), summary, who...)
 		op.DefaultStatus = http.StatusAccepted

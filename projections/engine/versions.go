@@ -17,17 +17,23 @@ import (
 // was dropped.
 //
 //	none ──▶ building ──▶ live ──▶ dropping ──▶ none
-//	   └── the first version of a projection begins with the log ──▲
+//	   └── the first of a ──▲ ▼
+//	      projection begins  paused
+//	      with the log
 type State string
 
 // The states of a version.
 const (
 	Building State = "building" // a rebuild writes its rows; nobody projects into it, nobody reads it
 	Live     State = "live"     // projectors keep its rows up to date, whether reads are pointed at it or not
+	Paused   State = "paused"   // somebody asked the projectors to stand still; reads show what was there then
 	Dropping State = "dropping" // its rows and tables are being removed
 )
 
-// ErrNotLive says that a version has no rows to be kept up to date: it was not built yet, or was dropped.
+// Kept tells whether a version has all rows up to its offsets.
+func (s State) Kept() bool { return s == Live || s == Paused }
+
+// ErrNotLive says that a version has no rows to be kept up to date: it was not built yet, was dropped, or is paused.
 var ErrNotLive = errors.New("this version of the projection is not live")
 
 // Versions are the projection and its Earlier ones, newest first.

@@ -42,7 +42,7 @@ type Options struct {
 	Force   bool   `json:"force,omitempty" doc:"To switch or roll back although the version was not verified, or lags"`
 	// AcceptParked is apart from Force: who forces a version that was not compared need not want one whose rows stand still.
 	AcceptParked bool   `json:"accept_parked,omitempty" doc:"To switch although keys are parked in the version: their rows stand still until they are retried"`
-	Reason       string `json:"reason,omitempty" maxLength:"500" doc:"Why it is forced, or parked keys are accepted; kept with the run"`
+	Reason       string `json:"reason,omitempty" maxLength:"500" doc:"Why it is forced, or parked keys are accepted, or it is paused; kept with the run"`
 	Confirm      string `json:"confirm,omitempty" maxLength:"120" doc:"To drop: the version's name, reservations_v1"`
 	Key          string `json:"key,omitempty" maxLength:"191" doc:"To rebuild: the rows of this ordering key alone, in a version that is live; without a number, the one that serves"`
 	Pace         Pace   `json:"pace,omitempty" enum:"gentle,normal,full" doc:"To rebuild: how much it may take of what live projections and reads share with it; normal without it"`
@@ -61,7 +61,7 @@ func refused(format string, args ...any) error {
 	return &RefusedError{"projection.refused", fmt.Sprintf(format, args...)}
 }
 
-// Ask notes a run, or for a switch or rollback does it. The error is ErrUnknown for what there is not, or a RefusedError.
+// Ask notes a run, or does at once what takes a moment: a switch, rollback, pause or resume. The error is ErrUnknown for what there is not, or a RefusedError.
 func (d *Desk) Ask(ctx context.Context, q Request) (Run, error) {
 	p, explicit, err := d.find(q.Projection)
 	if err != nil {
@@ -72,6 +72,9 @@ func (d *Desk) Ask(ctx context.Context, q Request) (Run, error) {
 	}
 	if q.Kind == Switch || q.Kind == Rollback {
 		return d.move(ctx, q)
+	}
+	if q.Kind == Pause || q.Kind == Resume {
+		return d.pause(ctx, q)
 	}
 	r := Run{ID: uuid.NewString(), Projection: p.Name, Kind: q.Kind, Version: p.Version, State: Asked, AskedBy: q.By, Reason: q.Reason, AskedAt: time.Now().UTC(), Options: q.Options}
 	if err := q.consistent(); err != nil {
@@ -104,8 +107,8 @@ func (d *Desk) Ask(ctx context.Context, q Request) (Run, error) {
 			if q.Key != "" && state != engine.Live {
 				return refused("%s is not live: the rows of one key are made again in what is kept up to date", p.ID())
 			}
-			if q.Key == "" && state == engine.Live {
-				return refused("%s is live already: a changed fold is a new version; to build this one anew, drop it first", p.ID())
+			if q.Key == "" && state.Kept() {
+				return refused("%s is live already, or paused: a changed fold is a new version; to build this one anew, drop it first", p.ID())
 			}
 		case Verify:
 			if q.Fresh {

@@ -1,8 +1,8 @@
 // Package rebuild builds versions of projections from the event store, proves them, and points reads at them (G7).
 //
 // Whatever is asked is a run: a row that any node writes and every node may follow. Those that take long (rebuild, verify,
-// drop) are carried out by a [Worker], of which every projector process has one; what takes a moment (switch, rollback) is
-// done by whoever is asked.
+// drop) are carried out by a [Worker], of which every projector process has one; what takes a moment (switch, rollback, pause,
+// resume) is done by whoever is asked.
 //
 //	asked ──▶ running ──▶ done | failed | cancelled
 //

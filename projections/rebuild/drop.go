@@ -29,7 +29,7 @@ func (k *work) remnants(ctx context.Context) error {
 		return err
 	}
 	state, err := engine.StateOf(ctx, k.lease.db.Writer(), p)
-	if err != nil || state == engine.Live && k.run.plan == nil {
+	if err != nil || state.Kept() && k.run.plan == nil {
 		return err // it came to life otherwise
 	}
 	return k.remove(ctx, p)

@@ -27,10 +27,10 @@ func (k *work) rebuild(ctx context.Context, p engine.Projection) error {
 	if err != nil {
 		return err
 	}
-	if state == engine.Live && k.run.plan == nil {
+	if state.Kept() && k.run.plan == nil {
 		return refused("%s is live already", p.ID())
 	}
-	if state != engine.Live {
+	if !state.Kept() {
 		if k.run.plan == nil {
 			if err := k.prepare(ctx, p); err != nil {
 				return err

@@ -22,6 +22,8 @@ const (
 	Switch   Kind = "switch"
 	Rollback Kind = "rollback"
 	Drop     Kind = "drop"
+	Pause    Kind = "pause"
+	Resume   Kind = "resume"
 )
 
 // State is how a run is.
@@ -51,7 +53,7 @@ const (
 type Run struct {
 	ID         string    `json:"run_id"`
 	Projection string    `json:"projection"` // its name
-	Kind       Kind      `json:"kind" enum:"rebuild,verify,switch,rollback,drop"`
+	Kind       Kind      `json:"kind" enum:"rebuild,verify,switch,rollback,drop,pause,resume"`
 	Version    int       `json:"version"`
 	Against    int       `json:"against" doc:"The version that it is compared with, or from which reads were moved away; 0: none"`
 	State      State     `json:"state" enum:"asked,running,done,failed,cancelled"`

@@ -1,0 +1,56 @@
+package rebuild
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/dangdangsalon/salon/projections/engine"
+)
+
+// pause lets a version's projectors stand still, or go on: the one that serves, unless another is named. Its rows, offsets
+// and parked keys stay as they are, and so does what reads show; whoever reads with a token of later hears that it is behind.
+// Projectors notice within half a second.
+func (d *Desk) pause(ctx context.Context, q Request) (Run, error) {
+	p, explicit, err := d.find(q.Projection)
+	if err != nil {
+		return Run{}, err
+	}
+	now := time.Now().UTC()
+	r := Run{ID: uuid.NewString(), Projection: p.Name, Kind: q.Kind, State: Done, AskedBy: q.By, Reason: q.Reason, AskedAt: now, StartedAt: now, Options: q.Options}
+	from, to := engine.Live, engine.Paused
+	if q.Kind == Resume {
+		from, to = to, from
+	}
+	err = d.DB.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		if !explicit {
+			serves, found, err := engine.ActiveVersion(ctx, tx, p.Name)
+			if err != nil {
+				return err
+			}
+			if !found {
+				return refused("%s has not begun", p.Name)
+			}
+			var known bool
+			if p, known = d.version(p.Name, serves); !known {
+				return refused("this release does not know version %d of %s, which serves", serves, q.Projection)
+			}
+		}
+		r.Version = p.Version
+		state, err := engine.StateOf(ctx, tx, p)
+		if err != nil {
+			return err
+		}
+		if state != from {
+			return refused("%s is not %s", p.ID(), from)
+		}
+		if err := engine.SetState(ctx, tx, p, from, to); err != nil {
+			return err
+		}
+		r.EndedAt = time.Now().UTC()
+		return insertRun(ctx, tx, r)
+	})
+	return r, err
+}
