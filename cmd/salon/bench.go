@@ -160,7 +160,11 @@ func (r *report) print(out io.Writer) error {
 		if m.Goal == "" {
 			met = ""
 		}
-		fmt.Fprintf(w, "%s\t%.1f %s\t%s\t%s\t%s\t%s\n", m.What, m.Value, m.Unit, ceiling, ratio, m.Goal, met)
+		digits := 1
+		if m.Unit == "" { // a number by itself is a small one
+			digits = 2
+		}
+		fmt.Fprintf(w, "%s\t%.*f %s\t%s\t%s\t%s\t%s\n", m.What, digits, m.Value, m.Unit, ceiling, ratio, m.Goal, met)
 	}
 	return w.Flush()
 }

@@ -27,21 +27,26 @@ import (
 // indexed holds a version's indexes to those of the version that began with the log, which made them with its tables.
 func (w *world) indexed(p engine.Projection) {
 	w.t.Helper()
+	of := func(table engine.AnyTable, version int) (out []string) {
+		name := table.Def().Name(version)
+		query := "SELECT DISTINCT index_name FROM information_schema.statistics WHERE table_schema = DATABASE() AND index_name <> 'PRIMARY' AND table_name = ?"
+		if w.db.Dialect() == reads.SQLite {
+			query = "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL AND tbl_name = ?"
+		}
+		rows, err := w.db.Reader().QueryContext(w.t.Context(), query, name)
+		must(w.t, err)
+		defer rows.Close()
+		for rows.Next() {
+			var index string
+			must(w.t, rows.Scan(&index))
+			out = append(out, table.Def().Base+": "+strings.TrimPrefix(index, name+"_"))
+		}
+		must(w.t, rows.Err())
+		return out
+	}
 	names := func(p engine.Projection) (out []string) {
 		for _, table := range p.Tables {
-			name := table.Def().Name(p.Version)
-			query := "SELECT DISTINCT index_name FROM information_schema.statistics WHERE table_schema = DATABASE() AND index_name <> 'PRIMARY' AND table_name = ?"
-			if w.db.Dialect() == reads.SQLite {
-				query = "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL AND tbl_name = ?"
-			}
-			rows, err := w.db.Reader().QueryContext(w.t.Context(), query, name)
-			must(w.t, err)
-			for rows.Next() {
-				var index string
-				must(w.t, rows.Scan(&index))
-				out = append(out, table.Def().Base+": "+strings.TrimPrefix(index, name+"_"))
-			}
-			must(w.t, rows.Err())
+			out = append(out, of(table, p.Version)...)
 		}
 		slices.Sort(out)
 		return out
