@@ -38,9 +38,10 @@ func EnsureTables(ctx context.Context, db *reads.DB, projections ...Projection) 
 }
 
 // MakeBareTables makes the tables of a version where they are missing, without the indexes that MakeIndexes makes: a rebuild
-// fills them first. Any connection will do.
+// fills them first. On SQLite they have their indexes at once: to make one later holds up its only writer, and so the live
+// projections, for as long as the table is read.
 func MakeBareTables(ctx context.Context, db reads.Conn, dialect reads.Dialect, p Projection) error {
-	return makeTables(ctx, db, dialect, p, false)
+	return makeTables(ctx, db, dialect, p, dialect == reads.SQLite)
 }
 
 func makeTables(ctx context.Context, db reads.Conn, dialect reads.Dialect, p Projection, indexed bool) error {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/dangdangsalon/salon/eventstore"
 	"github.com/dangdangsalon/salon/projections/engine"
+	"github.com/dangdangsalon/salon/projections/reads"
 )
 
 // Source is what a rebuild needs of an event store; the contract is that of eventstore.Store.
@@ -43,7 +44,8 @@ type Worker struct {
 	// the databases busier than a projector should.
 	Parallel int
 	// MostRows of about 1 KiB that each of them holds in memory. Defaults to 50,000: memory is bounded by Parallel times that,
-	// whatever the history is. Fewer make more passes and smaller transactions.
+	// whatever the history is; on SQLite to 10,000, since its only writer waits while they are written. Fewer make more passes
+	// and smaller transactions.
 	MostRows int
 	// Patience is how long a run's worker may be silent before another takes the run over. Defaults to 10 s; less may take
 	// it from one that merely waits for a lock.
@@ -291,4 +293,9 @@ func (k *work) keepTelling(ctx context.Context, stop context.CancelCauseFunc) {
 
 func (w *Worker) parallel() int { return cmp.Or(w.Parallel, min(8, runtime.GOMAXPROCS(0))) }
 
-func (w *Worker) mostRows() int { return cmp.Or(w.MostRows, 50_000) }
+func (w *Worker) mostRows() int {
+	if w.Desk.DB.Dialect() == reads.SQLite {
+		return cmp.Or(w.MostRows, 10_000)
+	}
+	return cmp.Or(w.MostRows, 50_000)
+}
