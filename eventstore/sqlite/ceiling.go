@@ -59,7 +59,7 @@ func Fill(ctx context.Context, path string, events iter.Seq[eventstore.Recorded]
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	defer tx.Rollback() // does nothing after a commit
+	defer tx.Rollback()                                // does nothing after a commit
 	insert, err := tx.PrepareContext(ctx, insertEvent) //nolint:sqlclosecheck // it is closed below: a loop over a function hides that
 	if err != nil {
 		return fmt.Errorf("fill: %w", err)
