@@ -24,7 +24,7 @@ func (k *work) remnants(ctx context.Context) error {
 	if k.run.Kind != Rebuild || k.run.Options.Key != "" {
 		return nil
 	}
-	p, _, err := k.Desk.find(k.run.VersionID())
+	p, _, err := k.Desk.find(k.id())
 	if err != nil {
 		return err
 	}

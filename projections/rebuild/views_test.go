@@ -108,12 +108,17 @@ func TestAViewIsBuiltMovedAndDroppedWithItsTables(t *testing.T) {
 			t.Fatalf("a view of a version that there is not: %q", keys)
 		}
 		w.store.addMany(300, 10)
-		worker, phases := w.worker(), map[string]bool{}
-		worker.At = func(phase string) { phases[phase] = true }
+		worker := w.worker()
+		var filled atomic.Bool
+		worker.At = func(phase string) { // of several goroutines
+			if phase == Filling {
+				filled.Store(true)
+			}
+		}
 		endWorker := w.start(worker.Run)
 		stop := w.underLoad()
-		if r := w.ask(Request{Kind: Rebuild, Projection: "toy"}); r.State != Done || !phases[Filling] || r.Total != partitions {
-			t.Fatalf("%+v, %v", r, phases)
+		if r := w.ask(Request{Kind: Rebuild, Projection: "toy"}); r.State != Done || !filled.Load() || r.Total != partitions {
+			t.Fatalf("%+v, filled %v", r, filled.Load())
 		}
 		stop()
 		w.viewEquals(w.view)

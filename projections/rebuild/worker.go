@@ -135,7 +135,7 @@ var errCancelled = errors.New("cancelled")
 
 // carryOut works on the run until it has ended, another worker has it, or ctx ends.
 func (k *work) carryOut(ctx context.Context) {
-	log := k.Log.With("run", k.run.ID, "kind", k.run.Kind, "projection", k.run.VersionID())
+	log := k.Log.With("run", k.run.ID, "kind", k.run.Kind, "projection", k.id())
 	log.InfoContext(ctx, "run begins")
 	inner, stop := context.WithCancelCause(ctx)
 	var telling sync.WaitGroup
@@ -172,9 +172,14 @@ func (k *work) carryOut(ctx context.Context) {
 	}
 }
 
+// id names the version that the run is about. Run.VersionID would copy the run, of which others write meanwhile.
+func (k *work) id() string {
+	return engine.Projection{Name: k.run.Projection, Version: k.run.Version}.ID()
+}
+
 // step does what is left of the run.
 func (k *work) step(ctx context.Context) error {
-	p, _, err := k.Desk.find(k.run.VersionID())
+	p, _, err := k.Desk.find(k.id())
 	if err != nil {
 		return err
 	}
