@@ -45,7 +45,7 @@ func TestPointersWhileTheDatabaseIsAway(t *testing.T) {
 		ask(t.Context(), 2, seen+2, nil)
 		ask(t.Context(), 2, seen+2, nil)
 		fails = nil
-		time.Sleep(unasked)
+		<-time.After(unasked)
 		ask(t.Context(), 3, seen+3, nil)
 	})
 }
