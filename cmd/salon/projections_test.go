@@ -29,6 +29,8 @@ func TestProjectionsAreSeenOnRealServers(t *testing.T) {
 		if err := json.Unmarshal([]byte(got.out), &all); err != nil {
 			t.Fatal(err)
 		}
+		// Those that a new system has: the earlier version is not there.
+		all.Items = slices.DeleteFunc(all.Items, func(s admin.Status) bool { return s.State == admin.Absent && s.Name == "reservations" && s.Version == 1 })
 		return all
 	}
 	for _, s := range list().Items {
