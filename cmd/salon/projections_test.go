@@ -30,7 +30,9 @@ func TestProjectionsAreSeenOnRealServers(t *testing.T) {
 			t.Fatal(err)
 		}
 		// Those that a new system has: the earlier version is not there.
-		all.Items = slices.DeleteFunc(all.Items, func(s admin.Status) bool { return s.State == admin.Absent && s.Name == "reservations" && s.Version == 1 })
+		all.Items = slices.DeleteFunc(all.Items, func(s admin.Status) bool {
+			return s.State == admin.Absent && s.Name == "reservations" && s.Version == 1
+		})
 		return all
 	}
 	for _, s := range list().Items {

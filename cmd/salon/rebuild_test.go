@@ -53,7 +53,7 @@ func TestAVersionIsRebuiltVerifiedAndSwitchedUnderLoad(t *testing.T) {
 			w.goesOn(t, 25)
 
 			o.refused(t, "not live", "switch", "reservations")
-			o.killedMeanwhile(t, "rebuild", "reservations", "--max-rate", "40")
+			o.killedMeanwhile(t, "rebuild", "reservations", "--max-rate", "150")
 			o.refused(t, "not verified", "switch", "reservations")
 			row := o.changesARow(t, models.db)
 			if said := o.fails(t, "verify", "reservations"); !strings.Contains(said, "reservations "+row+" ") || !strings.Contains(said, "1 rows differ") {
