@@ -46,7 +46,7 @@ func TestAVersionIsRebuiltVerifiedAndSwitchedUnderLoad(t *testing.T) {
 			w.goesOn(t, 50)
 
 			// As before an upgrade: version 1 serves, and version 2 is not there.
-			o.killedMeanwhile(t, "rebuild", "reservations@1", "--max-rate", "40")
+			o.killedMeanwhile(t, "rebuild", "reservations@1", "--max-rate", "10")
 			o.does(t, "verify", "reservations@1")
 			o.does(t, "switch", "reservations@1")
 			o.does(t, "drop", "reservations@2", "--confirm", "reservations_v2")

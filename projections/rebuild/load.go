@@ -202,7 +202,7 @@ func (k *work) remark(ctx context.Context, text string) {
 // read folds events from a position on, up to the head of the plan or until the Filling is full. Of a single slice that is too
 // large, it spills what it has.
 func (k *work) read(ctx context.Context, fill *engine.Filling, after *uint64, f eventstore.Filter) (full bool, err error) {
-	read, spilled, began := 0, false, time.Now()
+	read, spilled, began := int64(0), false, time.Now() // since the last rest
 	for e, err := range k.Store.ReadAll(ctx, *after, f) {
 		if err != nil {
 			return false, err
@@ -215,11 +215,11 @@ func (k *work) read(ctx context.Context, fill *engine.Filling, after *uint64, f 
 		}
 		*after = e.Position
 		// Not once it is spilled: its transaction is open.
-		if read++; read%engine.FoldAtOnce == 0 && !spilled {
-			if err := k.pacer.rest(ctx, engine.FoldAtOnce, time.Since(began)); err != nil {
+		if read++; read == engine.FoldAtOnce && !spilled {
+			if err := k.pacer.rest(ctx, read, time.Since(began)); err != nil {
 				return false, err
 			}
-			began = time.Now()
+			read, began = 0, time.Now()
 		}
 		if !fill.Full() {
 			continue
@@ -232,7 +232,10 @@ func (k *work) read(ctx context.Context, fill *engine.Filling, after *uint64, f 
 		}
 		spilled = true
 	}
-	return false, nil
+	if spilled {
+		return false, nil
+	}
+	return false, k.pacer.rest(ctx, read, time.Since(began))
 }
 
 func (k *work) noteDone(ctx context.Context, tx *sql.Tx, slices eventstore.SliceRange) error {
