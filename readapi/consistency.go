@@ -329,9 +329,9 @@ func (c *Consistency) ReadView(ctx context.Context, h ReadHeaders, view ViewRead
 		return err
 	}
 	if view != nil {
+		serving, err := c.pointers.serving(ctx, behind[0].Name)
 		asking, giveUp := context.WithTimeout(ctx, askView)
 		defer giveUp()
-		serving, err := c.pointers.serving(asking, behind[0].Name)
 		var rows engine.ViewRows
 		if err == nil {
 			rows, err = view.Read(asking, serving, topic, key)

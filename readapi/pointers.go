@@ -32,6 +32,10 @@ type pointer struct {
 // move reads without that database.
 const unasked = time.Second
 
+// lookFor is how long a look may take where there is something to answer from without it: a silent database must not use up
+// the time of a read that does not need it.
+const lookFor = 500 * time.Millisecond
+
 func (p *pointers) serving(ctx context.Context, projection string) (engine.Serving, error) {
 	known, ok := p.of.Load(projection)
 	if !ok {
@@ -49,7 +53,12 @@ func (p *pointers) serving(ctx context.Context, projection string) (engine.Servi
 		return one.at, nil
 	}
 	asOf := one.came.Load()
-	at, err := p.look(ctx, projection)
+	looking, stop := ctx, context.CancelFunc(func() {})
+	if one.asOf > 0 {
+		looking, stop = context.WithTimeout(ctx, lookFor)
+	}
+	at, err := p.look(looking, projection)
+	stop()
 	if err != nil {
 		if errors.Is(ctx.Err(), context.Canceled) {
 			return at, err // whoever asked has gone, which says nothing of the database

@@ -49,3 +49,25 @@ func TestPointersWhileTheDatabaseIsAway(t *testing.T) {
 		ask(t.Context(), 3, seen+3, nil)
 	})
 }
+
+// A database that is silent costs a read that can do without it a while, and those that follow nothing.
+func TestPointersWhileTheDatabaseIsSilent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		silent := false
+		p := &pointers{look: func(ctx context.Context, _ string) (engine.Serving, error) {
+			if silent {
+				<-ctx.Done()
+				return engine.Serving{}, ctx.Err()
+			}
+			return engine.Serving{Version: 1}, nil
+		}}
+		for i, want := range []time.Duration{0, lookFor, 0} {
+			silent = i > 0
+			began := time.Now()
+			if s, err := p.serving(t.Context(), "calendar"); err != nil || s.Version != 1 || time.Since(began) != want {
+				t.Errorf("read %d: version %d, %v, after %v; want %v", i, s.Version, err, time.Since(began), want)
+			}
+		}
+	})
+}
