@@ -28,7 +28,11 @@ func (s *stage) rebuild(analyst, customer *client, path string) {
 			absent = fmt.Sprintf("reservations_v%d", p.Version)
 		}
 	}
-	if s.err != nil || absent == "" {
+	if s.err != nil {
+		return
+	}
+	if absent == "" {
+		fmt.Fprintln(s.out, "    (both versions of reservations are there already: neither is rebuilt)")
 		return
 	}
 	of := projections + "/" + absent

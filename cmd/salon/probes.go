@@ -79,7 +79,13 @@ func (n *node) probeRunner(ctx context.Context, r *engine.Runner) (string, error
 		case err != nil:
 			return "", err
 		case state == engine.Paused:
-			return fmt.Sprintf("%s: paused; salon projections resume %s@%d", r.Projection.ID(), r.Projection.Name, r.Projection.Version), nil
+			paused := fmt.Sprintf("%s: paused; salon projections resume %s@%d", r.Projection.ID(), r.Projection.Name, r.Projection.Version)
+			if serves, _, err := engine.ActiveVersion(ctx, n.reads.Reader(), r.Projection.Name); err != nil || serves == r.Projection.Version {
+				return "", errors.Join(errors.New(paused+", which serves"), err)
+			}
+			return paused, nil
+		case state == engine.Building:
+			return r.Projection.ID() + ": is being built", nil
 		case state != engine.Live:
 			return r.Projection.ID() + ": waits for its rebuild", nil
 		}

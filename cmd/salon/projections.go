@@ -157,11 +157,14 @@ func printOverview(out io.Writer, all admin.Overview, verbose bool) error {
 	}
 	for _, s := range all.Items {
 		if !verbose {
-			rebuilt := ""
+			lag, old, parked, rebuilt := fmt.Sprint(s.LagEvents), fmt.Sprintf("%.0f s", s.LagSeconds), fmt.Sprint(s.Parked), ""
+			if s.State == admin.Absent || s.State == admin.Building {
+				lag, old, parked = "", "", ""
+			}
 			if r := s.LastRebuild; r != nil {
 				rebuilt = fmt.Sprintf("%s, %d events/s", r.EndedAt.Format(time.RFC3339), r.Rate)
 			}
-			fmt.Fprintf(w, "%s\t%d\t%t\t%s\t%s\t%d\t%.0f s\t%d\t%s\n", s.Name, s.Version, s.Serves, s.Target, s.State, s.LagEvents, s.LagSeconds, s.Parked, rebuilt)
+			fmt.Fprintf(w, "%s\t%d\t%t\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Name, s.Version, s.Serves, s.Target, s.State, lag, old, parked, rebuilt)
 			continue
 		}
 		for _, p := range s.Partitions {

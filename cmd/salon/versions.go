@@ -38,10 +38,10 @@ type verb struct {
 type projectionsRebuildCmd struct {
 	oneVersion `embed:""`
 
-	Key     string `help:"The rows of this ordering key alone, in a version that is live, also when the key is parked. Without a version, the one that serves."`
-	Pace    string `help:"How much it may take of what live projections and reads share with it: gentle (a quarter of the time), normal (until they feel it), full (all)." enum:"gentle,normal,full" default:"normal"`
-	MaxRate int    `help:"Events a second at most; 0: no bound." placeholder:"N"`
-	Detach  bool   `help:"Do not wait for the end."`
+	Key     *string `help:"The rows of this ordering key alone, in a version that is live, also when the key is parked. Without a version, the one that serves."`
+	Pace    string  `help:"How much it may take of what live projections and reads share with it: gentle (a quarter of the time), normal (until they feel it), full (all)." enum:"gentle,normal,full" default:"normal"`
+	MaxRate int     `help:"Events a second at most; 0: no bound." placeholder:"N"`
+	Detach  bool    `help:"Do not wait for the end."`
 }
 
 type projectionsVerifyCmd struct {
@@ -111,9 +111,13 @@ type projectionsCancelCmd struct {
 }
 
 func (c *projectionsRebuildCmd) Run(ctx context.Context, t *terminal) error {
-	return c.do(ctx, t, rebuild.Request{
-		Kind: rebuild.Rebuild, Projection: c.Name, Options: rebuild.Options{Key: c.Key, Pace: rebuild.Pace(c.Pace), MaxRate: c.MaxRate},
-	}, !c.Detach)
+	o := rebuild.Options{Pace: rebuild.Pace(c.Pace), MaxRate: c.MaxRate}
+	if c.Key != nil {
+		if o.Key = *c.Key; o.Key == "" {
+			return usage(errors.New("--key is empty: leave it out to rebuild the whole version"))
+		}
+	}
+	return c.do(ctx, t, rebuild.Request{Kind: rebuild.Rebuild, Projection: c.Name, Options: o}, !c.Detach)
 }
 
 func (c *projectionsVerifyCmd) Run(ctx context.Context, t *terminal) error {
@@ -134,7 +138,7 @@ func (c *projectionsDropCmd) Run(ctx context.Context, t *terminal) error {
 	if c.Confirm != "" || !errors.As(err, &refused) || refused.Code != rebuild.Unconfirmed {
 		return err
 	}
-	fmt.Fprintf(t.err, "This removes %s with all its rows. Type its name, as in reservations_v1, to go on: ", c.Name)
+	fmt.Fprintf(t.err, "%s\n> ", refused.Why)
 	line, err := bufio.NewReader(os.Stdin).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("read the name: %w", err)
@@ -206,7 +210,16 @@ func (c *projectionsCancelCmd) Run(ctx context.Context, t *terminal) error {
 		if err != nil {
 			return err
 		}
-		_, err = c.follow(ctx, t, d, r)
+		if r, err = c.follow(ctx, t, d, r); err != nil {
+			return err
+		}
+		if c.Output == "json" {
+			return writeJSON(t.out, r)
+		}
+		if r.State != rebuild.Cancelled {
+			return fmt.Errorf("the %s had ended by then: it is %s", r.Kind, r.State)
+		}
+		_, err = fmt.Fprintf(t.out, "The %s of %s@%d is cancelled; what it made is removed.\n", r.Kind, r.Projection, r.Version)
 		return err
 	})
 }
@@ -300,7 +313,7 @@ func (c *verb) do(ctx context.Context, t *terminal, q rebuild.Request, follow bo
 			err = errors.Join(err, fmt.Errorf("the %s was %s: %s", r.Kind, r.State, firstOf(r.Detail, "somebody cancelled it")))
 		}
 		if r.Report != nil && !r.Report.Equal() {
-			err = errors.Join(err, errors.New("the versions differ"))
+			err = errors.Join(err, errors.New(r.Detail))
 		}
 		return err
 	})
@@ -329,7 +342,10 @@ func printRun(out io.Writer, r rebuild.Run) error {
 	case r.Kind == rebuild.Resume:
 		_, err = fmt.Fprintf(out, "%s goes on.\n", id)
 	default:
-		_, err = fmt.Fprintf(out, "%s serves; before it was version %d, which keeps up until it is dropped.\n", id, r.Against)
+		if r.Detail != "" {
+			fmt.Fprintf(out, "Mind: %s.\n", r.Detail)
+		}
+		_, err = fmt.Fprintf(out, "%s serves; before it was version %d, which stays until it is dropped.\n", id, r.Against)
 	}
 	return err
 }
@@ -406,7 +422,7 @@ func printReport(out io.Writer, r rebuild.Run) error {
 				after = fmt.Sprintf("; there, the %s at position %d (%s) was the last to change it", u.Event.Type, u.Event.Position, u.Event.ID)
 			}
 		}
-		fmt.Fprintf(out, "%s %s (key %s) %s: %s%s\n", u.Table, u.Row, u.Key, strings.Join(u.Columns, ", "), u.Why, after)
+		fmt.Fprintf(out, "%s %s (key %s)%s: %s%s\n", u.Table, u.Row, u.Key, strings.TrimSuffix(" "+strings.Join(u.Columns, ", "), " "), u.Why, after)
 	}
 	if p.Equal() && r.Options.Fresh {
 		_, err := fmt.Fprintln(out, "No row differs.")

@@ -158,7 +158,7 @@ func (a *Projections) List(ctx context.Context) (Overview, error) {
 			return out, err
 		}
 		s.Serves = versions[p.Origin().Name] == p.Version
-		if r, found := rebuilt[p.ID()]; found && s.State != Absent {
+		if r, found := rebuilt[p.ID()]; found && s.State != Absent && s.State != Building {
 			s.LastRebuild = &LastRebuild{r.ID, r.EndedAt, r.EndedAt.Sub(r.StartedAt).Seconds(), r.Events, r.Rows, r.Rate}
 		}
 		out.Items = append(out.Items, s)

@@ -77,9 +77,23 @@ type oneRun struct {
 }
 
 func (h handlers) run(ctx context.Context, in *oneRun) (*answer[rebuild.Run], error) {
-	return recorded(ctx, h, "get-run", in.Name+"/"+in.RunID, func() (rebuild.Run, error) { return h.of.Versions.Run(ctx, in.RunID) })
+	return recorded(ctx, h, "get-run", in.Name+"/"+in.RunID, func() (rebuild.Run, error) { return h.find(ctx, in) })
 }
 
 func (h handlers) cancel(ctx context.Context, in *oneRun) (*answer[rebuild.Run], error) {
-	return recorded(ctx, h, "cancel-run", in.Name+"/"+in.RunID, func() (rebuild.Run, error) { return h.of.Versions.Cancel(ctx, in.RunID) })
+	return recorded(ctx, h, "cancel-run", in.Name+"/"+in.RunID, func() (rebuild.Run, error) {
+		if _, err := h.find(ctx, in); err != nil {
+			return rebuild.Run{}, err
+		}
+		return h.of.Versions.Cancel(ctx, in.RunID)
+	})
+}
+
+// find finds a run of the projection that the path names.
+func (h handlers) find(ctx context.Context, in *oneRun) (rebuild.Run, error) {
+	r, err := h.of.Versions.Run(ctx, in.RunID)
+	if err == nil && !h.of.Versions.Concerns(in.Name, r) {
+		return rebuild.Run{}, fmt.Errorf("%w: no run of %s is called %q", rebuild.ErrUnknown, in.Name, in.RunID)
+	}
+	return r, err
 }

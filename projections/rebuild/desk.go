@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/google/uuid"
 
@@ -44,7 +45,7 @@ type Options struct {
 	AcceptParked bool   `json:"accept_parked,omitempty" doc:"To switch although keys are parked in the version: their rows stand still until they are retried"`
 	Reason       string `json:"reason,omitempty" maxLength:"500" doc:"Why it is forced, or parked keys are accepted, or it is paused; kept with the run"`
 	Confirm      string `json:"confirm,omitempty" maxLength:"120" doc:"To drop: the version's name, reservations_v1"`
-	Key          string `json:"key,omitempty" maxLength:"191" doc:"To rebuild: the rows of this ordering key alone, in a version that is live; without a number, the one that serves"`
+	Key          string `json:"key,omitempty" minLength:"1" maxLength:"191" doc:"To rebuild: the rows of this ordering key alone, in a version that is live; without a number, the one that serves"`
 	Pace         Pace   `json:"pace,omitempty" enum:"gentle,normal,full" doc:"To rebuild: how much it may take of what live projections and reads share with it; normal without it"`
 	MaxRate      int    `json:"max_rate,omitempty" minimum:"1" doc:"To rebuild: events a second at most"`
 }
@@ -70,6 +71,9 @@ func (d *Desk) Ask(ctx context.Context, q Request) (Run, error) {
 	if p.Behind != "" {
 		return Run{}, refused("%s is a view of %s: it is built, moved and dropped with it", p.Name, p.Origin().ID())
 	}
+	if err := q.consistent(); err != nil {
+		return Run{}, err
+	}
 	if q.Kind == Switch || q.Kind == Rollback {
 		return d.move(ctx, q)
 	}
@@ -77,9 +81,6 @@ func (d *Desk) Ask(ctx context.Context, q Request) (Run, error) {
 		return d.pause(ctx, q)
 	}
 	r := Run{ID: uuid.NewString(), Projection: p.Name, Kind: q.Kind, Version: p.Version, State: Asked, AskedBy: q.By, Reason: q.Reason, AskedAt: time.Now().UTC(), Options: q.Options}
-	if err := q.consistent(); err != nil {
-		return r, err
-	}
 	if r.Options.Sample > 0 && r.Options.Seed == 0 {
 		r.Options.Seed = rand.Uint32() //nolint:gosec // it draws a sample
 	}
@@ -105,15 +106,15 @@ func (d *Desk) Ask(ctx context.Context, q Request) (Run, error) {
 				return refused("a pace is gentle, normal or full, a rate is positive")
 			}
 			if q.Key != "" && state != engine.Live {
-				return refused("%s is not live: the rows of one key are made again in what is kept up to date", p.ID())
+				return notLive(p, state)
 			}
 			if q.Key == "" && state.Kept() {
-				return refused("%s is live already, or paused: a changed fold is a new version; to build this one anew, drop it first", p.ID())
+				return refused("%s is live already, or paused: a changed fold is a new version; to build this one anew, let another serve, and drop it first", p.ID())
 			}
 		case Verify:
 			if q.Fresh {
 				if state != engine.Live {
-					return refused("%s is not live: only what is kept up to date can be held to the store", p.ID())
+					return notLive(p, state)
 				}
 				break
 			}
@@ -159,7 +160,7 @@ func (d *Desk) comparable(ctx context.Context, q reads.Queryer, p engine.Project
 		s engine.State
 	}{{p, state}, {other, beside}} {
 		if v.s != engine.Live {
-			return refused("%s is not live: only what is kept up to date can be compared", v.p.ID())
+			return notLive(v.p, v.s)
 		}
 	}
 	return nil
@@ -228,6 +229,8 @@ func (d *Desk) find(name string) (p engine.Projection, explicit bool, err error)
 // consistent refuses what does not go together.
 func (q Request) consistent() error {
 	switch o := q.Options; {
+	case strings.ContainsFunc(o.Reason+o.Key, unicode.IsControl):
+		return refused("a reason or a key has no control characters")
 	case o.Fresh && (q.Kind != Verify || o.Against != 0):
 		return refused("fresh holds one version to the event store: it goes with verify, and not with a version to compare with")
 	case o.Sample != 0 && !o.Fresh || o.Seed != 0 && o.Sample == 0:
@@ -238,6 +241,25 @@ func (q Request) consistent() error {
 		return refused("a sample has at least one key")
 	}
 	return nil
+}
+
+// notLive refuses what needs a version that is kept up to date, and says what to do about it.
+func notLive(p engine.Projection, state engine.State) error {
+	switch state {
+	case engine.Paused:
+		return refused("%s is paused, not live: salon projections resume %s@%d", p.ID(), p.Name, p.Version)
+	case engine.Building:
+		return refused("%s is not live yet: a rebuild is at work (salon projections runs %s)", p.ID(), p.Name)
+	case engine.Dropping:
+		return refused("%s is not live any more: it is being dropped", p.ID())
+	}
+	return refused("%s is not live: rebuild it first (salon projections rebuild %s@%d)", p.ID(), p.Name, p.Version)
+}
+
+// Concerns tells whether a run is of the projection that a name or a version's name stands for.
+func (d *Desk) Concerns(name string, r Run) bool {
+	p, _, err := d.find(name)
+	return err == nil && p.Name == r.Projection
 }
 
 // version is a version of a projection as this release has it. Only the newest knows the others, and it may be asked of any.

@@ -38,7 +38,7 @@ func (k *work) fresh(ctx context.Context, p engine.Projection) error {
 	if err != nil {
 		return err
 	}
-	return k.finish(ctx, func(r *Run) { r.State, r.Report, r.Rows = Done, report, report.Rows }, nil)
+	return k.finish(ctx, report.told, nil)
 }
 
 // tally is how many rows a table has of each slice: with it, rows of keys that the store does not know are found, without

@@ -25,6 +25,8 @@ func (k *work) key(ctx context.Context, p engine.Projection) error {
 	return k.finish(ctx, func(run *Run) {
 		run.State, run.Events, run.Rows = Done, done.Events, done.Rows
 		switch {
+		case done.Events == 0:
+			run.Detail = "no event that " + p.ID() + " uses has this key: whatever rows had it are gone"
 		case done.Parked:
 			run.Detail = "the key is still parked: salon projections parked " + p.ID()
 		case done.Unparked:

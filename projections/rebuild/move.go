@@ -76,6 +76,11 @@ func (d *Desk) move(ctx context.Context, q Request) (r Run, err error) {
 		if parked != "" && !q.AcceptParked {
 			return refused("%s; --accept-parked with a --reason does it all the same", parked)
 		}
+		if q.Kind == Rollback && why == "" { // the way back is open, but not silent
+			if why, err = lastFound(ctx, tx, p); err != nil {
+				return err
+			}
+		}
 		if r.Detail = strings.TrimPrefix(strings.TrimSuffix(why+"; "+parked, "; "), "; "); r.Detail != "" {
 			r.Reason = q.Reason
 		}
@@ -90,6 +95,15 @@ func (d *Desk) move(ctx context.Context, q Request) (r Run, err error) {
 		return insertRun(ctx, tx, r)
 	})
 	return r, err
+}
+
+// lastFound tells what the last verification of a version found wrong, "" when nothing.
+func lastFound(ctx context.Context, tx *sql.Tx, p engine.Projection) (string, error) {
+	last, err := queryRuns(ctx, tx, "WHERE projection = ? AND version = ? AND kind = ? AND state = ? ORDER BY ended_at DESC LIMIT 1", p.Name, p.Version, Verify, Done)
+	if err != nil || len(last) == 0 || last[0].Report == nil || last[0].Report.Equal() {
+		return "", err
+	}
+	return "its last verification found " + last[0].Detail, nil
 }
 
 // proved tells whether a version was found equal to another. A rollback may go to one that has served, too: it has projected
@@ -124,7 +138,7 @@ func unfit(ctx context.Context, tx *sql.Tx, p engine.Projection, from int, kind 
 		return "", err
 	}
 	if state != engine.Live {
-		return "", refused("%s is not live: rebuild it first (salon projections rebuild %s@%d)", p.ID(), p.Name, p.Version)
+		return "", notLive(p, state)
 	}
 	known, err := proved(ctx, tx, p, kind)
 	if err != nil {

@@ -43,8 +43,12 @@ func (d *Desk) pause(ctx context.Context, q Request) (Run, error) {
 		if err != nil {
 			return err
 		}
-		if state != from {
-			return refused("%s is not %s", p.ID(), from)
+		switch {
+		case state == from:
+		case q.Kind == Pause:
+			return notLive(p, state)
+		default:
+			return refused("%s is not paused", p.ID())
 		}
 		if err := engine.SetState(ctx, tx, p, from, to); err != nil {
 			return err

@@ -28,6 +28,14 @@ type Report struct {
 // Equal tells whether all is as it should be.
 func (r *Report) Equal() bool { return r.Differ == 0 }
 
+// told ends a run that found this.
+func (r *Report) told(run *Run) {
+	run.State, run.Report, run.Rows, run.Detail = Done, r, r.Rows, ""
+	if !r.Equal() {
+		run.Detail = fmt.Sprintf("rows that differ: %d", r.Differ)
+	}
+}
+
 // differ notes a row.
 func (r *Report) differ(u Unlike) {
 	if r.Differ++; r.more() {
@@ -107,7 +115,7 @@ func (k *work) verify(ctx context.Context, p engine.Projection) error {
 	if report.Equal() {
 		verified = k.run.ID
 	}
-	return k.finish(ctx, func(r *Run) { r.State, r.Report, r.Rows = Done, report, report.Rows }, func(ctx context.Context, tx *sql.Tx) error {
+	return k.finish(ctx, report.told, func(ctx context.Context, tx *sql.Tx) error {
 		serves, _, err := engine.ActiveVersion(ctx, tx, p.Name)
 		if err != nil || serves != other.Version {
 			return err
