@@ -223,7 +223,7 @@ const partitions = 4
 
 // world is one test's system: an event store, a relay, and projectors of every version.
 type world struct {
-	t      *testing.T
+	t      testing.TB
 	store  *memory
 	db     *reads.DB
 	kafka  []string
@@ -251,7 +251,7 @@ func onDatabases(t *testing.T, run func(t *testing.T, url string)) {
 	}
 }
 
-func newWorld(t *testing.T, url string, newest engine.Projection) *world {
+func newWorld(t testing.TB, url string, newest engine.Projection) *world {
 	t.Helper()
 	db, err := reads.Open(t.Context(), url)
 	must(t, err)
