@@ -82,17 +82,7 @@ func (w *world) log() *slog.Logger { return slog.New(slog.NewTextHandler(w.Outpu
 
 // start runs something until the returned function is called, or the test ends.
 func (w *world) start(run func(context.Context) error) (stop func()) {
-	ctx, cancel := context.WithCancel(w.Context())
-	done := make(chan error, 1)
-	go func() { done <- run(ctx) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			w.Errorf("run: %v", err)
-		}
-	})
-	w.Cleanup(stop)
-	return stop
+	return harness.Background(w.T, run)
 }
 
 // project runs the timers' projection until the returned function is called.

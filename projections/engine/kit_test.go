@@ -24,6 +24,7 @@ import (
 	"github.com/dangdangsalon/salon/eventstore"
 	"github.com/dangdangsalon/salon/eventstore/relay"
 	"github.com/dangdangsalon/salon/eventstore/wire"
+	"github.com/dangdangsalon/salon/internal/harness"
 	"github.com/dangdangsalon/salon/projections/reads"
 )
 
@@ -288,20 +289,7 @@ func openReads(t testing.TB, url string) *reads.DB {
 
 // start runs something until the returned function is called, or the test ends.
 func (w *world) start(run func(ctx context.Context) error) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- run(ctx) }()
-	var once sync.Once
-	stop = func() {
-		once.Do(func() {
-			cancel()
-			if err := <-done; err != nil {
-				w.t.Errorf("run: %v", err)
-			}
-		})
-	}
-	w.t.Cleanup(stop)
-	return stop
+	return harness.Background(w.t, run)
 }
 
 func (w *world) relay() *relay.Relay {

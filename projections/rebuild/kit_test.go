@@ -310,20 +310,7 @@ func (w *world) stopProjector(p engine.Projection) { w.stops[p.Version]() }
 
 // start runs something until the returned function is called, or the test ends.
 func (w *world) start(run func(ctx context.Context) error) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- run(ctx) }()
-	var once sync.Once
-	stop = func() {
-		once.Do(func() {
-			cancel()
-			if err := <-done; err != nil {
-				w.t.Errorf("run: %v", err)
-			}
-		})
-	}
-	w.t.Cleanup(stop)
-	return stop
+	return harness.Background(w.t, run)
 }
 
 // worker is one that is quick to take over.

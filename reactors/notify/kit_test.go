@@ -146,20 +146,7 @@ func (w *world) sender(change func(*Config)) *Sender {
 
 // run runs a sender until stop is called, or the test ends.
 func (w *world) run(s *Sender) (stop func()) {
-	ctx, cancel := context.WithCancel(w.Context())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	var once sync.Once
-	stop = func() {
-		once.Do(func() {
-			cancel()
-			if err := <-done; err != nil {
-				w.Errorf("the sender ended with %v", err)
-			}
-		})
-	}
-	w.Cleanup(stop)
-	return stop
+	return harness.Background(w.T, s.Run)
 }
 
 // delivery is one request as the endpoint saw it.
