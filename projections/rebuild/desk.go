@@ -90,9 +90,8 @@ func (d *Desk) Ask(ctx context.Context, q Request) (Run, error) {
 			return err
 		}
 		if !explicit && (r.Options.Fresh || r.Options.Key != "") {
-			var known bool
-			if p, known = d.version(p.Name, serves); !known {
-				return refused("this release does not know version %d of %s, which serves", serves, q.Projection)
+			if p, err = d.serving(ctx, tx, p.Name); err != nil {
+				return err
 			}
 			r.Version = p.Version
 		}
@@ -260,6 +259,22 @@ func notLive(p engine.Projection, state engine.State) error {
 func (d *Desk) Concerns(name string, r Run) bool {
 	p, _, err := d.find(name)
 	return err == nil && p.Name == r.Projection
+}
+
+// serving is the version that answers reads, as this release has it.
+func (d *Desk) serving(ctx context.Context, q reads.Queryer, name string) (p engine.Projection, err error) {
+	serves, found, err := engine.ActiveVersion(ctx, q, name)
+	if err != nil {
+		return p, err
+	}
+	if !found {
+		return p, refused("%s has not begun", name)
+	}
+	p, known := d.version(name, serves)
+	if !known {
+		return p, refused("this release does not know version %d of %s, which serves", serves, name)
+	}
+	return p, nil
 }
 
 // version is a version of a projection as this release has it. Only the newest knows the others, and it may be asked of any.

@@ -26,16 +26,8 @@ func (d *Desk) pause(ctx context.Context, q Request) (Run, error) {
 	}
 	err = d.DB.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if !explicit {
-			serves, found, err := engine.ActiveVersion(ctx, tx, p.Name)
-			if err != nil {
+			if p, err = d.serving(ctx, tx, p.Name); err != nil {
 				return err
-			}
-			if !found {
-				return refused("%s has not begun", p.Name)
-			}
-			var known bool
-			if p, known = d.version(p.Name, serves); !known {
-				return refused("this release does not know version %d of %s, which serves", serves, q.Projection)
 			}
 		}
 		r.Version = p.Version
