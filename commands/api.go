@@ -21,10 +21,17 @@ func answer[S any](x *Executor, h WriteHeaders, r Result[S], revision uint64) An
 	if r.Replayed {
 		a.Replayed = "true"
 	}
-	if topic := wire.TopicOf(r.Stream); topic != "" && r.Position > 0 {
-		a.ConsistencyToken = token.Token{Incarnation: x.incarnation(), Entries: []token.Entry{{Topic: topic, Key: r.Key, Position: r.Position}}}.String()
-	}
+	a.ConsistencyToken = tokenOf(x, r)
 	return a
+}
+
+// tokenOf is what a read is given that must show this write; "" for one that no read shows.
+func tokenOf[S any](x *Executor, r Result[S]) string {
+	topic := wire.TopicOf(r.Stream)
+	if topic == "" || r.Position == 0 {
+		return ""
+	}
+	return token.Token{Incarnation: x.incarnation(), Entries: []token.Entry{{Topic: topic, Key: r.Key, Position: r.Position}}}.String()
 }
 
 // noBody is a success that has nothing to show.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -33,6 +34,17 @@ func (x *Executor) MarkRead(ctx context.Context, m Meta, room string, r MarkRead
 	return Execute(ctx, x, target, m, func(mark chat.ReadMark, _ time.Time) ([]domain.Event, error) {
 		return mark.Mark(room, m.Actor, r.Seq, head)
 	})
+}
+
+// MarkReadLive notes a mark that came by a socket. The same mark is the same command.
+func (x *Executor) MarkReadLive(ctx context.Context, by domain.Actor, room string, r MarkRead) error {
+	id := eventstore.CommandID(string(by.Role), by.ID, "mark_read", room, strconv.FormatUint(r.Seq, 10))
+	m, err := x.NewMeta(ctx, by, "mark_read", id, r)
+	if err != nil {
+		return err
+	}
+	_, err = x.MarkRead(ctx, m, room, r)
+	return err
 }
 
 // head is the last message that a member may read. It is refused to everybody else.

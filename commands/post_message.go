@@ -2,9 +2,13 @@ package commands
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
+	"regexp"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
@@ -13,6 +17,7 @@ import (
 	"github.com/dangdangsalon/salon/domain/chat"
 	"github.com/dangdangsalon/salon/eventstore"
 	"github.com/dangdangsalon/salon/internal/httpserver"
+	"github.com/dangdangsalon/salon/internal/problem"
 )
 
 // PostMessage is a text or an image for a room.
@@ -22,6 +27,9 @@ type PostMessage struct {
 	ImageURL        string `json:"image_url,omitempty" maxLength:"1000" doc:"An https URL"`
 }
 
+// What the tags of PostMessage say, too.
+const maxText, maxImageURL = 2000, 1000
+
 // Resolve refuses both or neither. huma calls it.
 func (r *PostMessage) Resolve(huma.Context) []error {
 	if err := r.Check(); err != nil {
@@ -30,8 +38,18 @@ func (r *PostMessage) Resolve(huma.Context) []error {
 	return nil
 }
 
-// Check says what is wrong with a message that did not come through the schema.
+var clientMessageID = regexp.MustCompile(`^[!-~]{1,64}$`)
+
+// Check says what is wrong with a message, whether or not it came through the schema.
 func (r *PostMessage) Check() error {
+	switch {
+	case !clientMessageID.MatchString(r.ClientMessageID):
+		return &huma.ErrorDetail{Location: "body.client_message_id", Message: "expected 1 to 64 printable ASCII characters without spaces"}
+	case utf8.RuneCountInString(r.Text) > maxText:
+		return &huma.ErrorDetail{Location: "body.text", Message: "expected at most 2000 characters"}
+	case len(r.ImageURL) > maxImageURL:
+		return &huma.ErrorDetail{Location: "body.image_url", Message: "expected at most 1000 characters"}
+	}
 	if (r.Text == "") == (r.ImageURL == "") {
 		return &huma.ErrorDetail{Location: "body.text", Message: "expected either text or image_url"}
 	}
@@ -69,6 +87,24 @@ type PostedMessage struct {
 	RoomID string    `json:"room_id"`
 	Seq    uint64    `json:"seq"`
 	SentAt time.Time `json:"sent_at"`
+}
+
+// Say posts a message that came by a socket. The token is for reads that must show it.
+func (x *Executor) Say(ctx context.Context, by domain.Actor, room string, r PostMessage) (p PostedMessage, token string, err error) {
+	if err := r.Check(); err != nil {
+		var wrong *huma.ErrorDetail
+		errors.As(err, &wrong)
+		return p, "", problem.New(http.StatusBadRequest, "request.invalid", strings.TrimPrefix(wrong.Location, "body.")+": "+wrong.Message)
+	}
+	m, err := x.NewMeta(ctx, by, "post_message", PostMessageID(by, room, r.ClientMessageID), r)
+	if err != nil {
+		return p, "", err
+	}
+	posted, err := x.PostMessage(ctx, m, room, r)
+	if err != nil {
+		return p, "", err
+	}
+	return PostedMessage{room, posted.State.Seq, posted.At}, tokenOf(x, posted), nil
 }
 
 func (x *Executor) servePostMessage(api huma.API) {

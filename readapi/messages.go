@@ -234,9 +234,13 @@ func (c *conversation) page(open func(chatrooms.Message) (Message, error)) (Mess
 	return out, nil
 }
 
-// message opens a row's text.
 func (s screens) message(ctx context.Context, r chatrooms.Message) (Message, error) {
-	o := opening{ctx: ctx, texts: s.Texts}
+	return OpenMessage(ctx, s.Texts, r)
+}
+
+// OpenMessage shows a row to a member: its text opened, or named as erased.
+func OpenMessage(ctx context.Context, texts Texts, r chatrooms.Message) (Message, error) {
+	o := opening{ctx: ctx, texts: texts}
 	return Message{
 		RoomID:          r.RoomID,
 		Seq:             r.Seq,

@@ -39,6 +39,7 @@ import (
 	"github.com/dangdangsalon/salon/reactors"
 	"github.com/dangdangsalon/salon/reactors/notify"
 	"github.com/dangdangsalon/salon/readapi"
+	"github.com/dangdangsalon/salon/readapi/live"
 )
 
 // allProjections is the one line that a new projection adds.
@@ -62,6 +63,7 @@ const (
 	roleRelay     role = "relay"
 	roleProjector role = "projector"
 	roleReactor   role = "reactor"
+	roleLive      role = "live"
 )
 
 // store is an event store and its end.
@@ -90,6 +92,7 @@ type node struct {
 	relayed  func(records int, took time.Duration) // told of every batch that the relay wrote; nil: nobody asks
 	runners  []*engine.Runner
 	firer    *reactors.Firer
+	live     *live.Gateway
 	webhook  *notify.Endpoint // of notifications; nil: they stay in the inboxes
 
 	movement movement // of the projections that run here
@@ -109,20 +112,20 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, n.store.Close()) }()
-	if has(roleReadAPI) || has(roleAdmin) || has(roleProjector) || has(roleReactor) {
+	if has(roleReadAPI) || has(roleAdmin) || has(roleProjector) || has(roleReactor) || has(roleLive) {
 		if n.reads, err = reads.Open(ctx, n.servers.Reads); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, n.reads.Close()) }()
 		n.tel.Metrics.Pool("reads", n.reads.Stats)
 	}
-	if has(roleReadAPI) || has(roleAdmin) || has(roleProjector) {
+	if has(roleReadAPI) || has(roleAdmin) || has(roleProjector) || has(roleLive) {
 		if err := n.openRedis(); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, n.redis.Close()) }()
 	}
-	if (has(roleReadAPI) || has(roleReactor)) && !n.alone {
+	if (has(roleReadAPI) || has(roleReactor) || has(roleLive)) && !n.alone {
 		if err := n.checkReads(ctx); err != nil {
 			return err
 		}
@@ -138,10 +141,13 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 			return err
 		}
 	}
-	if has(roleCommands) || has(roleReactor) {
+	if has(roleCommands) || has(roleReactor) || has(roleLive) {
 		n.executor = commands.NewExecutor(commands.Config{Store: n.store, Keys: keys, HoldTTL: n.http.HoldTTL})
 	}
 	n.writes = has(roleCommands)
+	if has(roleLive) {
+		n.live = n.newGateway(keys)
+	}
 	var server *httpserver.Server
 	if n.listener != nil {
 		server = n.newServer(keys, has)
@@ -177,6 +183,9 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 			}
 			group.Go(func() error { return sender.Run(ctx) })
 		}
+	}
+	if n.live != nil {
+		group.Go(func() error { return n.live.Run(ctx) })
 	}
 	if server != nil {
 		n.tel.Log.InfoContext(ctx, "serving", "address", n.listener.Addr().String(), "roles", roles)
@@ -343,6 +352,9 @@ func (n *node) newServer(keys *sealed.Keys, has func(role) bool) *httpserver.Ser
 	}
 	if has(roleAdmin) {
 		admin.Register(s.API(), n.projections(), n.recordSignedIn)
+	}
+	if n.live != nil {
+		n.live.Register(s)
 	}
 	n.healthRoutes(s)
 	return s

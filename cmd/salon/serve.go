@@ -14,7 +14,7 @@ import (
 )
 
 type serveCmd struct {
-	Roles []role `arg:"" help:"What this process does: commands, readapi, admin, relay, projector, reactor." enum:"commands,readapi,admin,relay,projector,reactor"`
+	Roles []role `arg:"" help:"What this process does: commands, readapi, admin, relay, projector, reactor, live." enum:"commands,readapi,admin,relay,projector,reactor,live"`
 
 	config.Servers       `embed:""`
 	config.Secrets       `embed:""`
@@ -27,14 +27,15 @@ func (c *serveCmd) Run(ctx context.Context, t *terminal) error {
 	if err := c.ReadFiles(); err != nil {
 		return usage(err)
 	}
-	http := slices.Contains(c.Roles, roleCommands) || slices.Contains(c.Roles, roleReadAPI) || slices.Contains(c.Roles, roleAdmin)
+	chats := slices.Contains(c.Roles, roleLive)
+	http := chats || slices.Contains(c.Roles, roleCommands) || slices.Contains(c.Roles, roleReadAPI) || slices.Contains(c.Roles, roleAdmin)
 	administers := slices.Contains(c.Roles, roleAdmin)
 	projects := slices.Contains(c.Roles, roleProjector)
-	screens := projects || administers || slices.Contains(c.Roles, roleReadAPI)
+	screens := projects || administers || chats || slices.Contains(c.Roles, roleReadAPI)
 	reacts := slices.Contains(c.Roles, roleReactor)
 	relays := slices.Contains(c.Roles, roleRelay)
 	webhook, err := endpoint(c.Notify, reacts)
-	errs := []error{err, c.Need(true, projects || relays || administers || webhook != nil, screens || reacts, screens)}
+	errs := []error{err, c.Need(true, projects || relays || administers || chats || webhook != nil, screens || reacts, screens)}
 	if (http || reacts) && c.MasterKeyFile == "" {
 		errs = append(errs, errors.New("--master-key-file is missing: personal fields are sealed under it (salon keys DIR makes one)"))
 	}

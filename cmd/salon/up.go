@@ -85,7 +85,7 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 	group.Go(func() error { return servers.Run(groupCtx) })
 	group.Go(func() error { return n.serveSocket(groupCtx, socket) })
 	group.Go(func() error {
-		return n.run(groupCtx, []role{roleCommands, roleReadAPI, roleAdmin, roleRelay, roleProjector, roleReactor})
+		return n.run(groupCtx, []role{roleCommands, roleReadAPI, roleAdmin, roleRelay, roleProjector, roleReactor, roleLive})
 	})
 	group.Go(func() error {
 		url := "http://" + listener.Addr().String()

@@ -59,7 +59,7 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 				span.SetStatus(codes.Error, "")
 			}
 		}
-		if s.cfg.Observe != nil {
+		if s.cfg.Observe != nil && status != http.StatusSwitchingProtocols { // a socket's life is no latency
 			s.cfg.Observe(knownMethod(r.Method), route, status, took)
 		}
 		s.cfg.Log.InfoContext(ctx, "request", "method", knownMethod(r.Method), "route", route, "status", status,
@@ -133,33 +133,36 @@ func securityHeaders(next echo.HandlerFunc) echo.HandlerFunc {
 
 // authorize lets a request through to an operation that its caller may call, at the rate it may.
 func (s *Server) authorize(ctx huma.Context, next func(huma.Context)) {
-	id, signedIn, p := s.identify(ctx)
-	subject := id.Role + ":" + id.Sub
-	if !signedIn {
-		subject = "address:" + humaecho.Unwrap(ctx).RealIP()
-	}
-	if !s.limiter.allow(subject) {
-		p = problem.New(http.StatusTooManyRequests, "rate.limited", "too many requests; slow down").RetryAfter(1)
-	}
-	if p == nil && !allowed(ctx.Operation(), id.Role) {
-		if signedIn {
-			p = problem.New(http.StatusForbidden, "auth.forbidden", "this is not for your role")
-		} else {
-			p = problem.New(http.StatusUnauthorized, "auth.missing", "sign in first").Header("WWW-Authenticate", "Bearer")
-		}
-	}
+	id, p := s.admit(ctx.Context(), ctx.Header("Authorization"), humaecho.Unwrap(ctx).RealIP(), who(ctx.Operation()))
 	if p != nil {
 		s.fail(p, humaecho.Unwrap(ctx))
 		return
 	}
-	if signedIn {
+	if id.Sub != "" {
 		ctx = huma.WithContext(ctx, auth.With(ctx.Context(), id))
 	}
 	next(ctx)
 }
 
-func (s *Server) identify(ctx huma.Context) (auth.Identity, bool, *problem.Problem) {
-	header := ctx.Header("Authorization")
+// admit is the caller, if they may call what is for these roles, at this rate. An anonymous one has no Sub.
+func (s *Server) admit(ctx context.Context, header, address string, who []string) (auth.Identity, *problem.Problem) {
+	id, signedIn, p := s.identify(ctx, header)
+	subject := id.Role + ":" + id.Sub
+	if !signedIn {
+		subject = "address:" + address
+	}
+	switch {
+	case !s.limiter.allow(subject):
+		return id, problem.New(http.StatusTooManyRequests, "rate.limited", "too many requests; slow down").RetryAfter(1)
+	case p != nil || allowed(who, id.Role):
+		return id, p
+	case signedIn:
+		return id, problem.New(http.StatusForbidden, "auth.forbidden", "this is not for your role")
+	}
+	return id, problem.New(http.StatusUnauthorized, "auth.missing", "sign in first").Header("WWW-Authenticate", "Bearer")
+}
+
+func (s *Server) identify(ctx context.Context, header string) (auth.Identity, bool, *problem.Problem) {
 	if header == "" {
 		return auth.Identity{}, false, nil
 	}
@@ -167,7 +170,7 @@ func (s *Server) identify(ctx huma.Context) (auth.Identity, bool, *problem.Probl
 	err := errors.New("no token")
 	if strings.EqualFold(scheme, "bearer") && s.cfg.Verifier != nil {
 		var id auth.Identity
-		if id, err = s.cfg.Verifier.Verify(ctx.Context(), strings.TrimSpace(bearer)); err == nil {
+		if id, err = s.cfg.Verifier.Verify(ctx, strings.TrimSpace(bearer)); err == nil {
 			return id, true, nil
 		}
 	}
@@ -179,12 +182,22 @@ func (s *Server) identify(ctx huma.Context) (auth.Identity, bool, *problem.Probl
 	return auth.Identity{}, false, p
 }
 
-// Identify is for routes that are not operations (sockets): the caller behind a bearer token.
-func (s *Server) Identify(ctx context.Context, bearer string) (auth.Identity, error) {
-	if s.cfg.Verifier == nil {
-		return auth.Identity{}, problem.New(http.StatusUnauthorized, "auth.invalid", "this token is not valid here")
-	}
-	return s.cfg.Verifier.Verify(ctx, bearer)
+// Socket adds a route for connections that leave HTTP. It lets through whom an operation would let through; a caller
+// without an Authorization header may have put the token where bearer finds it. What serve answers instead of a socket is
+// a problem.
+func (s *Server) Socket(path string, bearer func(*http.Request) string, who []string, serve func(http.ResponseWriter, *http.Request, auth.Identity) error) {
+	s.echo.GET(path, func(c echo.Context) error {
+		r := c.Request()
+		header := r.Header.Get("Authorization")
+		if token := bearer(r); header == "" && token != "" {
+			header = "Bearer " + token
+		}
+		id, p := s.admit(r.Context(), header, c.RealIP(), who)
+		if p != nil {
+			return p
+		}
+		return serve(c.Response(), r, id)
+	})
 }
 
 func newID() string {

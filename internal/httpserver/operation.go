@@ -32,9 +32,14 @@ func Operation(id, method, path, summary string, who ...string) huma.Operation {
 	return op
 }
 
-// allowed reports whether a role may call the operation; "" is a caller without a token.
-func allowed(op *huma.Operation, role string) bool {
-	who, _ := op.Metadata[whoKey].([]string)
+// who lists the roles of an operation.
+func who(op *huma.Operation) []string {
+	roles, _ := op.Metadata[whoKey].([]string)
+	return roles
+}
+
+// allowed reports whether a role is among those that may call; "" is a caller without a token.
+func allowed(who []string, role string) bool {
 	switch {
 	case len(who) == 0:
 		return true

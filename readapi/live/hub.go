@@ -1,0 +1,455 @@
+package live
+
+import (
+	"container/list"
+	"errors"
+	"sync"
+
+	"github.com/dangdangsalon/salon/projections/chatrooms"
+)
+
+// hub is what this node knows of the rooms: their latest messages, their members, and which sockets are in them.
+//
+// One lock guards all of it, the sockets' subscriptions included. Whoever holds it does no I/O and opens no text, so it
+// is held for about a microsecond; a lock per room would have to be taken in the right order by everybody.
+type hub struct {
+	most bounds
+
+	mu    sync.Mutex
+	rooms map[string]*room
+	idle  *list.List // of rooms without subscriptions, the longest untouched first
+	bytes int        // of all windows
+	order []held     // the messages of all windows as they came: the oldest go first
+}
+
+// bounds are the most that a node remembers: beyond them it forgets, and asks the read model again.
+type bounds struct{ messages, bytes, rooms int }
+
+// held is a message in a window; one that is there no more is passed over.
+type held struct {
+	in  *room
+	seq uint64
+}
+
+// room is one room as the tail and the store tell it.
+type room struct {
+	id   string
+	part int32
+
+	loading sync.Mutex // held by who reads the room from the store; taken before the hub's
+	loaded  bool
+	members [2]string // by side; known once loaded
+	left    [2]*uint64
+	head    uint64 // the last message that is known of, from either source
+
+	// window is the latest messages that the tail brought, without holes. It is only appended to and resliced: a slice of
+	// it may be read without the lock.
+	window []chatrooms.Message
+	read   [2]uint64 // how far a side has read, as the tail brought it
+
+	subs map[*subscription]struct{}
+	idle *list.Element // its place among the idle; nil while it has subscriptions
+}
+
+// The sides of a room.
+const (
+	customerSide = 0
+	groomerSide  = 1
+)
+
+// sideOf is a role's side; ok is false for a role that is in no room.
+func sideOf(role string) (side int, ok bool) {
+	switch role {
+	case "customer":
+		return customerSide, true
+	case "groomer":
+		return groomerSide, true
+	}
+	return 0, false
+}
+
+// subscription is a socket's place in a room.
+type subscription struct {
+	room *room
+	sock *socket
+	side int
+
+	next  uint64 // the seq that comes next
+	read  uint64 // the other side's mark, as it was told last
+	live  bool   // it takes from the window; until then, whoever catches it up has it
+	dirty bool   // it is in its socket's list
+	lost  bool   // records are missing: it must subscribe again
+	ended bool   // it is in no room any more
+}
+
+var (
+	errForgotten = errors.New("the room was forgotten meanwhile")
+	errNoMember  = errors.New("not a member")
+)
+
+func newHub(most bounds) *hub {
+	return &hub{most: most, rooms: map[string]*room{}, idle: list.New()}
+}
+
+// find is the room, made when there is none. Call with the lock.
+func (h *hub) find(id string, part int32) *room {
+	r := h.rooms[id]
+	if r == nil {
+		r = &room{id: id, part: part, subs: map[*subscription]struct{}{}}
+		h.rooms[id] = r
+		r.idle = h.idle.PushBack(r)
+	} else if r.idle != nil {
+		h.idle.MoveToBack(r.idle)
+	}
+	return r
+}
+
+// messageSize is about what a message takes without its texts, in bytes.
+const messageSize = 320
+
+func sizeOf(m chatrooms.Message) int {
+	return messageSize + len(m.RoomID) + len(m.SenderID) + len(m.ClientID) + len(m.Text.Cipher) + len(m.ImageURL.Cipher)
+}
+
+// apply is told of every event of a partition, in order.
+func (h *hub) apply(part int32, c chatrooms.Change) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch r := h.find(c.Room, part); {
+	case c.Message != nil:
+		h.append(r, *c.Message)
+	case c.Read != nil:
+		if side, ok := sideOf(c.Read.Role); ok && c.Read.Seq > r.read[side] {
+			r.read[side] = c.Read.Seq
+			r.wake(func(s *subscription) bool { return s.side != side })
+		}
+	case c.Left != nil:
+		if side, ok := sideOf(c.Left.Role); ok {
+			r.leave(side, c.Left.Seq)
+		}
+	}
+	h.trim()
+}
+
+func (h *hub) append(r *room, m chatrooms.Message) {
+	if n := len(r.window); n > 0 {
+		switch last := r.window[n-1].Seq; {
+		case m.Seq <= last:
+			return // the log may bring a message twice
+		case m.Seq > last+1:
+			h.drop(r) // messages are missing: whoever needs them is not reached by the window any more
+		}
+	}
+	r.window = append(r.window, m)
+	h.bytes += sizeOf(m)
+	h.order = append(h.order, held{r, m.Seq})
+	r.head = max(r.head, m.Seq)
+	r.wake(func(*subscription) bool { return true })
+}
+
+// drop empties a room's window.
+func (h *hub) drop(r *room) {
+	for _, m := range r.window {
+		h.bytes -= sizeOf(m)
+	}
+	r.window = nil
+}
+
+func (r *room) leave(side int, seq uint64) {
+	if r.left[side] == nil {
+		r.left[side] = &seq
+		r.wake(func(s *subscription) bool { return s.side == side })
+	}
+}
+
+// wake lets the writers of these subscriptions look.
+func (r *room) wake(which func(*subscription) bool) {
+	for s := range r.subs {
+		if s.live && which(s) {
+			s.wake()
+		}
+	}
+}
+
+func (s *subscription) wake() {
+	if !s.dirty {
+		s.dirty = true
+		s.sock.dirty = append(s.sock.dirty, s)
+	}
+	s.sock.wake()
+}
+
+// trim keeps to the bounds: the oldest messages go first, and of rooms that nobody is in, the longest untouched.
+func (h *hub) trim() {
+	for len(h.order) > 0 && (len(h.order) > h.most.messages || h.bytes > h.most.bytes) {
+		oldest := h.order[0]
+		h.order = h.order[1:] // append moves what is left to a new array at times
+		if r := oldest.in; len(r.window) > 0 && r.window[0].Seq == oldest.seq {
+			h.bytes -= sizeOf(r.window[0])
+			r.window = r.window[1:]
+		}
+	}
+	for len(h.rooms) > h.most.rooms && h.idle.Len() > 0 {
+		h.remove(h.idle.Front().Value.(*room))
+	}
+}
+
+func (h *hub) remove(r *room) {
+	h.drop(r)
+	delete(h.rooms, r.id)
+	if r.idle != nil {
+		h.idle.Remove(r.idle)
+		r.idle = nil
+	}
+}
+
+// forget is for when records of a partition are missing: what it told of its rooms may be wrong. part < 0 is all of them.
+func (h *hub) forget(part int32) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, r := range h.rooms {
+		if part >= 0 && r.part != part {
+			continue
+		}
+		h.remove(r)
+		for s := range r.subs {
+			s.lost = true
+			if s.live {
+				s.wake()
+			}
+		}
+	}
+}
+
+// Membership is a room as the store tells it.
+type Membership struct {
+	CustomerID, GroomerID     string
+	HeadSeq                   uint64
+	CustomerLeft, GroomerLeft *uint64 // the last message that one who left may read; nil: they are there
+}
+
+// enter makes sure that the room is loaded, by load, which reads it from the store. Whoever comes while it is read waits.
+// The tail has its place before: what happens in the room after the store was read is brought by it.
+func (h *hub) enter(id string, part int32, load func() (Membership, error)) (*room, error) {
+	h.mu.Lock()
+	r := h.find(id, part)
+	loaded := r.loaded
+	h.mu.Unlock()
+	if loaded {
+		return r, nil
+	}
+	r.loading.Lock()
+	defer r.loading.Unlock()
+	h.mu.Lock()
+	loaded = r.loaded
+	h.mu.Unlock()
+	if loaded {
+		return r, nil
+	}
+	m, err := load()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err != nil {
+		if r.idle != nil && len(r.window) == 0 { // who guesses IDs leaves nothing behind
+			h.remove(r)
+		}
+		return nil, err
+	}
+	r.members = [2]string{m.CustomerID, m.GroomerID}
+	r.head = max(r.head, m.HeadSeq)
+	if m.CustomerLeft != nil {
+		r.leave(customerSide, *m.CustomerLeft)
+	}
+	if m.GroomerLeft != nil {
+		r.leave(groomerSide, *m.GroomerLeft)
+	}
+	r.loaded = true
+	return r, nil
+}
+
+// attach puts a socket's subscription into a room, catching up. head is the last message for it. A room that was
+// forgotten since it was entered is errForgotten: enter it again.
+func (h *hub) attach(r *room, sock *socket, after uint64) (s *subscription, head uint64, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.rooms[r.id] != r {
+		return nil, 0, errForgotten
+	}
+	if r.members[sock.side] != sock.id.Sub {
+		return nil, 0, errNoMember
+	}
+	s = &subscription{room: r, sock: sock, side: sock.side, next: after + 1}
+	r.subs[s] = struct{}{}
+	if r.idle != nil {
+		h.idle.Remove(r.idle)
+		r.idle = nil
+	}
+	sock.subs[r.id] = s
+	return s, r.end(s.side), nil
+}
+
+// end is the last message that a side may read.
+func (r *room) end(side int) uint64 {
+	if left := r.left[side]; left != nil {
+		return min(*left, r.head)
+	}
+	return r.head
+}
+
+// detach ends a subscription. Call with the lock.
+func (h *hub) detach(s *subscription) {
+	if s.ended {
+		return
+	}
+	s.ended = true
+	if s.sock.subs[s.room.id] == s {
+		delete(s.sock.subs, s.room.id)
+	}
+	delete(s.room.subs, s)
+	if len(s.room.subs) == 0 && h.rooms[s.room.id] == s.room {
+		s.room.idle = h.idle.PushBack(s.room)
+		h.trim()
+	}
+}
+
+// caughtUp makes a subscription live when the window reaches its place, or it has all that there is. Otherwise it says
+// up to which message other sources have to go on. done is true also of one that has ended.
+func (h *hub) caughtUp(s *subscription) (upTo uint64, done bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := s.room
+	if s.ended {
+		return 0, true
+	}
+	upTo = r.end(s.side)
+	if n := len(r.window); n > 0 && r.window[n-1].Seq >= r.head { // not one that lags behind what the store told
+		if first := r.window[0].Seq; s.next >= first {
+			upTo = 0
+		} else {
+			upTo = min(upTo, first-1)
+		}
+	}
+	if s.next <= upTo && !s.lost {
+		return upTo, false
+	}
+	s.live = true
+	s.wake()
+	return 0, true
+}
+
+// news is what a subscription has to be told: one of these, or nothing.
+type news struct {
+	messages []chatrooms.Message // in order; moved is to be called with how many were sent
+	read     uint64              // how far the other side has read
+	reader   string              // whose mark it is
+	resync   uint64              // the seq from which to subscribe again: the subscription has ended
+	left     bool                // the member left and has it all: the subscription has ended
+}
+
+// pull takes what a live subscription has to be told next, at most limit messages. ok is false when there is nothing.
+func (h *hub) pull(s *subscription, limit int) (n news, ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s.ended || !s.live {
+		return news{}, false
+	}
+	r := s.room
+	end := r.end(s.side)
+	if k := len(r.window); k > 0 && !s.lost && s.next <= min(end, r.window[k-1].Seq) {
+		first := r.window[0].Seq
+		if s.next >= first {
+			from := int(s.next - first)                                     //nolint:gosec // within the window
+			to := min(from+limit, int(min(end, r.window[k-1].Seq)-first)+1) //nolint:gosec // within the window
+			return news{messages: r.window[from:to:to]}, true
+		}
+		s.lost = true // the window has gone past it
+	}
+	other := 1 - s.side
+	switch {
+	case s.lost:
+		h.detach(s)
+		return news{resync: s.next}, true
+	case r.read[other] > s.read:
+		s.read = r.read[other]
+		return news{read: min(s.read, end), reader: r.members[other]}, true
+	case r.left[s.side] != nil && s.next > end:
+		h.detach(s)
+		return news{left: true}, true
+	}
+	return news{}, false
+}
+
+// moved is told that so many messages were sent.
+func (h *hub) moved(s *subscription, by int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s.next += uint64(by) //nolint:gosec // a count
+}
+
+// takeDirty is the socket's next subscription that may have something new; nil when there is none.
+func (h *hub) takeDirty(s *socket) *subscription {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(s.dirty) == 0 {
+		s.dirty = nil
+		return nil
+	}
+	sub := s.dirty[0]
+	s.dirty = s.dirty[1:]
+	sub.dirty = false
+	return sub
+}
+
+// lookAgain puts a subscription behind the socket's others.
+func (h *hub) lookAgain(sub *subscription) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !sub.ended {
+		sub.wake()
+	}
+}
+
+// subscription is a socket's in a room; nil when it has none.
+func (h *hub) subscription(s *socket, roomID string) *subscription {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return s.subs[roomID]
+}
+
+// count is how many rooms a socket is in.
+func (h *hub) count(s *socket) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(s.subs)
+}
+
+// end ends a subscription, whoever told it that it does.
+func (h *hub) end(sub *subscription) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.detach(sub)
+}
+
+// leave ends all subscriptions of a socket.
+func (h *hub) leave(s *socket) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, sub := range s.subs {
+		h.detach(sub)
+	}
+	s.dirty = nil
+}
+
+// others lists the sockets of the other side of a room that are here.
+func (h *hub) others(roomID string, side int) (out []*socket) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if r := h.rooms[roomID]; r != nil {
+		for s := range r.subs {
+			if s.side != side {
+				out = append(out, s.sock)
+			}
+		}
+	}
+	return out
+}
