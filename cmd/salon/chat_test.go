@@ -131,7 +131,8 @@ func TestEveryMemberHearsEveryMessageOnceInOrder(t *testing.T) {
 		return cl
 	}
 	var said sync.Map // room + client message ID → text
-	until := time.Now().Add(chatTime)
+	began := time.Now()
+	until := began.Add(chatTime)
 	for i := range chatRooms {
 		salon, customer := salons(chatRooms)[i], customersOf(chatRooms)[i]
 		room := book(t, w, desk.url, salon, customer)
@@ -154,7 +155,7 @@ func TestEveryMemberHearsEveryMessageOnceInOrder(t *testing.T) {
 			m.process.Kill()
 			m.start(t)
 			m.ready(t)
-			t.Logf("%s was killed", m.name)
+			t.Logf("%v %s was killed", time.Since(began), m.name)
 		case 1:
 			m.end(t, false)
 			m.start(t)
@@ -172,7 +173,9 @@ func TestEveryMemberHearsEveryMessageOnceInOrder(t *testing.T) {
 		}
 		pause(t.Context(), 500*time.Millisecond)
 	}
+	t.Logf("%v end of faults", time.Since(began))
 	people.Wait()
+	t.Logf("%v people done", time.Since(began))
 
 	waiting, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -193,8 +196,10 @@ func TestEveryMemberHearsEveryMessageOnceInOrder(t *testing.T) {
 		compareTalk(t, h, stream, &said)
 		h.mu.Unlock()
 	}
+	t.Logf("%v compared", time.Since(began))
 	stop()
 	connected.Wait()
+	t.Logf("%v disconnected", time.Since(began))
 	t.Logf("%d messages were delivered to %d sockets", total, len(transcripts)-4)
 	if total < 1000 {
 		t.Error("too little was said to show anything")

@@ -75,7 +75,7 @@ const (
 	maxWaiting = 64  // frames of a client that wait for their answer
 	maxRefused = 100 // malformed or too frequent frames of a socket, after which it is closed
 	maxRooms   = 100_000
-	maxCatchUp = 32 // subscriptions that catch up at once
+	maxReading = 16 // pages that are read from the read model or the store at once
 	fairShare  = 64 // messages of one room before the others have their turn
 
 	pingEvery  = 25 * time.Second // below the idle time-out of usual proxies, 60 s
@@ -95,7 +95,7 @@ type Gateway struct {
 	placed     chan struct{} // closed when the tail has its place
 	place      sync.Once
 	partitions atomic.Int64
-	catching   chan struct{}
+	reading    chan struct{} // one for each page that is read at this moment
 
 	mu       sync.Mutex
 	sockets  map[*socket]struct{}
@@ -121,7 +121,7 @@ func New(cfg Config) *Gateway {
 	}
 	return &Gateway{
 		cfg: cfg, log: cfg.Log, hub: newHub(bounds{cfg.WindowMessages, cfg.WindowBytes, maxRooms}),
-		placed: make(chan struct{}), catching: make(chan struct{}, maxCatchUp),
+		placed: make(chan struct{}), reading: make(chan struct{}, maxReading),
 		sockets: map[*socket]struct{}{}, subjects: map[string]int{},
 	}
 }

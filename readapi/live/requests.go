@@ -150,18 +150,18 @@ func (g *Gateway) subscribe(ctx context.Context, s *socket, f *Subscribe) error 
 
 // catchUp sends what is older than the window, page by page, until the window reaches the subscription's place.
 func (g *Gateway) catchUp(ctx context.Context, s *socket, sub *subscription) {
-	select {
-	case g.catching <- struct{}{}: // so many at once: a whole town that comes back is not to drown the read model
-		defer func() { <-g.catching }()
-	case <-ctx.Done():
-		return
-	}
 	for {
 		upTo, done := g.hub.caughtUp(sub)
 		if done {
 			return
 		}
+		select {
+		case g.reading <- struct{}{}: // so many at once: a whole town that comes back is not to drown the read model
+		case <-ctx.Done():
+			return
+		}
 		page, err := g.older(ctx, sub.room.id, sub.next, upTo)
+		<-g.reading // before anything is sent: who does not read would keep others from reading
 		if err == nil {
 			err = s.sendPage(ctx, sub, page)
 		}
