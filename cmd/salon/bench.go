@@ -17,7 +17,7 @@ import (
 )
 
 type benchCmd struct {
-	Name    string        `arg:"" help:"append: an event store alone, each figure beside what its database can do. project: the projector alone, each figure beside what its database can do, and how soon rows can be seen. rebuild: a rebuild from history, beside a plain program that does the same once. e2e: the whole way, from a command to the rows." enum:"append,project,rebuild,e2e"`
+	Name    string        `arg:"" help:"append: an event store alone, each figure beside what its database can do. project: the projector alone, each figure beside what its database can do, and how soon rows can be seen. rebuild: a rebuild from history, beside a plain program that does the same once. e2e: the whole way, from a command to the rows. chat: sockets over two nodes." enum:"append,project,rebuild,e2e,chat"`
 	Each    time.Duration `help:"How long each load lasts." default:"5s"`
 	Read    int           `help:"append: how many events there are to read." default:"500000"`
 	Project int           `help:"project: how many events are projected." default:"60000"`
@@ -106,6 +106,8 @@ func (c *benchCmd) Run(ctx context.Context, t *terminal) error {
 		err = c.project(ctx, r, t.err)
 	case "rebuild":
 		err = (&rebuildBench{report: r, sizes: c.Sizes, plain: c.Plain, log: t.err}).run(ctx, c.Servers)
+	case "chat":
+		err = (&chatBench{report: r, each: c.Each, log: t.err}).measure(ctx, c.Servers)
 	default:
 		err = c.e2e(ctx, &e2e{report: r, each: c.Each, log: t.err})
 	}

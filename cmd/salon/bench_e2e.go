@@ -349,14 +349,22 @@ func processor() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// upProcess is a `salon up` that the benchmark started.
+// upProcess is a `salon up` or `salon serve` that the benchmark started.
 type upProcess struct {
 	cmd    *exec.Cmd
+	url    string
 	output *lines
 	ready  time.Duration // from exec to the first 200 of /readyz
 }
 
 func startUp(ctx context.Context, self, dir string, more ...string) (*upProcess, error) {
+	return startServing(ctx, func(address string) *exec.Cmd {
+		return exec.CommandContext(ctx, self, append([]string{"up", "--data", dir, "--listen", address}, more...)...)
+	})
+}
+
+// startServing starts a process that serves HTTP at an address which is free now.
+func startServing(ctx context.Context, command func(address string) *exec.Cmd) (*upProcess, error) {
 	l, err := listen(ctx, "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -365,16 +373,16 @@ func startUp(ctx context.Context, self, dir string, more ...string) (*upProcess,
 	if err := l.Close(); err != nil {
 		return nil, err
 	}
-	p := &upProcess{cmd: exec.CommandContext(ctx, self, append([]string{"up", "--data", dir, "--listen", address}, more...)...), output: &lines{}}
-	p.cmd.Stdout = p.output
+	p := &upProcess{cmd: command(address), url: "http://" + address, output: &lines{}}
+	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
 	began := time.Now()
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}
 	wait, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	if err := awaitReady(wait, "http://"+address); err != nil {
-		return nil, errors.Join(fmt.Errorf("salon up did not become ready: %w", err), p.kill())
+	if err := awaitReady(wait, p.url); err != nil {
+		return nil, errors.Join(fmt.Errorf("salon %s did not become ready: %w", p.cmd.Args[1], err), p.kill())
 	}
 	p.ready = time.Since(began)
 	return p, nil

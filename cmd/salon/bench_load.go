@@ -92,8 +92,11 @@ type people struct {
 	round        [callers]int
 }
 
+// runName tells this run of a benchmark from others on the same store.
+func runName() string { return strings.ToLower(rand.Text()[:8]) }
+
 func newPeople(ctx context.Context, n *node, url string, mint minter, visible *visibility) (*people, error) {
-	p := &people{run: strings.ToLower(rand.Text()[:8]), direct: &directDesk{n.executor}, visible: visible}
+	p := &people{run: runName(), direct: &directDesk{n.executor}, visible: visible}
 	visible.partitions = n.servers.Topics.Partitions
 	head, err := n.store.Head(ctx)
 	if err != nil {

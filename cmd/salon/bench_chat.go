@@ -1,0 +1,233 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/dangdangsalon/salon/internal/auth"
+	"github.com/dangdangsalon/salon/internal/config"
+	"github.com/dangdangsalon/salon/internal/sealed"
+)
+
+// chatBench measures chat as people have it: sockets over gateway nodes that are processes of their own. The load is
+// generated in this process, on the same machine.
+//
+// On servers, two nodes serve sockets and a third process takes bookings, relays and projects. Without servers all of it
+// is one `salon up`.
+type chatBench struct {
+	report *report
+	each   time.Duration // how long each load lasts
+	size   chatSize
+	log    io.Writer
+
+	dir   string
+	key   *auth.LocalKey
+	nodes []*upProcess // that serve sockets
+	desk  string       // address of who takes bookings
+	rooms []chatRoom
+	run   string // part of every name
+}
+
+// chatSize is how much of everything. The zero value is what the goals are about.
+type chatSize struct {
+	rooms      int // in which is talked
+	sockets    int // that listen, over all rooms
+	rate       int // messages a second, over all rooms
+	stalled    int // sockets that do not read
+	reconnects int // sockets that come back at once
+	missed     int // messages that each of them missed
+	idle       int // sockets that do nothing
+}
+
+func (s chatSize) orUsual() chatSize {
+	if s == (chatSize{}) {
+		return chatSize{rooms: 100, sockets: 1000, rate: 200, stalled: 200, reconnects: 2000, missed: 100, idle: 5000}
+	}
+	return s
+}
+
+func (b *chatBench) say(format string, args ...any) { fmt.Fprintf(b.log, format+"\n", args...) }
+
+// chatRoom is a room and the two who are in it.
+type chatRoom struct {
+	id                string
+	customer, groomer string // their tokens
+}
+
+// sides are the tokens of a room's members.
+func (r chatRoom) sides() [2]string { return [2]string{r.customer, r.groomer} }
+
+func (b *chatBench) measure(ctx context.Context, servers config.Servers) (err error) {
+	b.size = b.size.orUsual()
+	if b.dir, err = os.MkdirTemp("", "salon-bench-"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(b.dir)
+	stop, err := b.start(ctx, servers)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	// A subject may have twenty sockets on a node, and a room has two subjects.
+	if err := b.book(ctx, max(b.size.rooms, (b.size.idle+39)/40)); err != nil {
+		return err
+	}
+	if err := b.talk(ctx); err != nil {
+		return err
+	}
+	if err := b.comeBack(ctx); err != nil {
+		return err
+	}
+	return b.rest(ctx, servers)
+}
+
+// start starts the processes, and answers how they are stopped.
+func (b *chatBench) start(ctx context.Context, servers config.Servers) (stop func() error, err error) {
+	var all []*upProcess
+	stop = func() error {
+		var errs []error
+		for _, p := range all {
+			errs = append(errs, p.stop())
+		}
+		return errors.Join(errs...)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	if servers.Events == "" {
+		p, err := startUp(ctx, self, b.dir, "--rate-limit", "0")
+		if err != nil {
+			return nil, err
+		}
+		all, b.nodes, b.desk = append(all, p), append(b.nodes, p), p.url
+		b.key, err = auth.LoadKeyFile(filepath.Join(b.dir, authKeyName))
+		return stop, err
+	}
+	if b.key, err = auth.LoadOrGenerateKeyFile(filepath.Join(b.dir, authKeyName)); err != nil {
+		return nil, err
+	}
+	if _, err := sealed.LoadOrCreateMaster(filepath.Join(b.dir, masterKeyName)); err != nil {
+		return nil, err
+	}
+	if err := (&node{servers: servers}).migrate(ctx); err != nil {
+		return nil, err
+	}
+	for _, roles := range [][]string{{"commands", "relay", "projector"}, {"live"}, {"live"}} {
+		p, err := b.serve(ctx, servers, roles...)
+		if err != nil {
+			return nil, errors.Join(err, stop())
+		}
+		all = append(all, p)
+		if roles[0] == "live" {
+			b.nodes = append(b.nodes, p)
+		} else {
+			b.desk = p.url
+		}
+	}
+	return stop, nil
+}
+
+// serve starts a process with these roles. The servers' addresses hold passwords: they go by the environment.
+func (b *chatBench) serve(ctx context.Context, servers config.Servers, roles ...string) (*upProcess, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return startServing(ctx, func(address string) *exec.Cmd {
+		cmd := exec.CommandContext(ctx, self, append([]string{"serve"}, roles...)...)
+		cmd.Env = append(os.Environ(),
+			"SALON_EVENTS="+servers.Events, "SALON_KAFKA="+servers.Kafka, "SALON_READS="+servers.Reads, "SALON_REDIS="+servers.Redis,
+			"SALON_PARTITIONS="+strconv.Itoa(servers.Topics.Partitions), "SALON_TOPIC_PREFIX="+servers.Topics.TopicPrefix,
+			"SALON_AUTH_KEY_FILE="+filepath.Join(b.dir, authKeyName), "SALON_MASTER_KEY_FILE="+filepath.Join(b.dir, masterKeyName),
+			"SALON_LISTEN="+address, "SALON_RATE_LIMIT=0", "SALON_LOG_LEVEL=error",
+		)
+		return cmd
+	})
+}
+
+// book makes rooms: a salon and a reservation for each.
+func (b *chatBench) book(ctx context.Context, rooms int) error {
+	b.say("booking %d visits, each with its room …", rooms)
+	b.run = runName()
+	b.rooms = make([]chatRoom, rooms)
+	var group errgroup.Group
+	group.SetLimit(8)
+	for i := range b.rooms {
+		group.Go(func() (err error) {
+			b.rooms[i], err = b.bookOne(ctx, i)
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+func (b *chatBench) bookOne(ctx context.Context, i int) (r chatRoom, err error) {
+	salon := demoSalon{
+		fmt.Sprintf("chat-%s-%d", b.run, i), "벤치 살롱", "서울 중구 을지로 1", []string{"seoul/jung-gu"}, []string{"shop"}, "instant", 1000,
+	}
+	if r.groomer, err = b.key.Mint(salon.id, "groomer", time.Hour); err != nil {
+		return r, err
+	}
+	if r.customer, err = b.key.Mint(salon.id, "customer", time.Hour); err != nil {
+		return r, err
+	}
+	if _, err := newClient(b.desk, r.groomer).must(ctx, http.MethodPut, "/v1/groomers/"+salon.id, "open", salonBody(salon), nil); err != nil {
+		return r, err
+	}
+	at := time.Now().In(time.FixedZone("KST", 9*3600)).AddDate(0, 0, 7)
+	for at.Weekday() != time.Wednesday { // every salon of the demo is open then
+		at = at.AddDate(0, 0, 1)
+	}
+	var made struct {
+		ID string `json:"reservation_id"`
+	}
+	_, err = newClient(b.desk, r.customer).must(ctx, http.MethodPost, "/v1/reservations", "book", map[string]any{
+		"groomer_id": salon.id, "start": time.Date(at.Year(), at.Month(), at.Day(), 11, 0, 0, 0, at.Location()), "mode": "shop",
+		"dogs": []map[string]any{{"name": "콩이", "size": "small", "services": []string{"bath"}}},
+	}, &made)
+	r.id = made.ID
+	return r, err
+}
+
+// processorOf is the time that another process has spent on processors.
+func (p *upProcess) processor() (time.Duration, error) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(p.cmd.Process.Pid) + "/stat")
+	if err != nil {
+		return 0, fmt.Errorf("processor time of another process is only measured on Linux: %w", err)
+	}
+	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+	var ticks int64
+	for _, f := range fields[11:13] { // utime and stime of proc(5), in hundredths of a second
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond, nil
+}
+
+// latencies are what many goroutines measure.
+type latencies struct {
+	mu  sync.Mutex
+	all []time.Duration
+}
+
+func (l *latencies) add(d time.Duration) {
+	l.mu.Lock()
+	l.all = append(l.all, d)
+	l.mu.Unlock()
+}
