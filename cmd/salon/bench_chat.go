@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -119,7 +120,8 @@ func (b *chatBench) start(ctx context.Context, servers config.Servers) (stop fun
 	if b.key, err = auth.LoadOrGenerateKeyFile(filepath.Join(b.dir, authKeyName)); err != nil {
 		return nil, err
 	}
-	if _, err := sealed.LoadOrCreateMaster(filepath.Join(b.dir, masterKeyName)); err != nil {
+	// The key of nothing but zeros is that of the other benchmarks: they may run on the same store.
+	if err := os.WriteFile(filepath.Join(b.dir, masterKeyName), []byte(base64.StdEncoding.EncodeToString(make([]byte, sealed.MasterBytes))), 0o600); err != nil {
 		return nil, err
 	}
 	if err := (&node{servers: servers}).migrate(ctx); err != nil {

@@ -382,7 +382,7 @@ func startServing(ctx context.Context, command func(address string) *exec.Cmd) (
 	wait, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	if err := awaitReady(wait, p.url); err != nil {
-		return nil, errors.Join(fmt.Errorf("salon %s did not become ready: %w", p.cmd.Args[1], err), p.kill())
+		return nil, errors.Join(fmt.Errorf("salon %s did not become ready: %w\n%s", p.cmd.Args[1], err, p.output), p.kill())
 	}
 	p.ready = time.Since(began)
 	return p, nil

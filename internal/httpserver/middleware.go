@@ -59,7 +59,7 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 				span.SetStatus(codes.Error, "")
 			}
 		}
-		if s.cfg.Observe != nil && status != http.StatusSwitchingProtocols { // a socket's life is no latency
+		if s.cfg.Observe != nil {
 			s.cfg.Observe(knownMethod(r.Method), route, status, took)
 		}
 		s.cfg.Log.InfoContext(ctx, "request", "method", knownMethod(r.Method), "route", route, "status", status,

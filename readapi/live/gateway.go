@@ -192,28 +192,27 @@ func (g *Gateway) ready(ctx context.Context) (partitions int, err error) {
 	}
 }
 
-// serve is one connection.
+// serve makes a connection of a request. The request is over then: what it took is not kept for as long as the socket lives.
 func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, id auth.Identity) error {
 	side, ok := sideOf(id.Role)
 	if !ok {
 		return problem.New(http.StatusForbidden, "auth.forbidden", "this is not for your role")
 	}
 	s := &socket{
-		g: g, id: id, side: side, answers: make(chan []byte, maxAnswers), woken: make(chan struct{}, 1),
+		g: g, id: id, side: side, woken: make(chan struct{}, 1),
 		frames: rate.NewLimiter(rate.Limit(g.cfg.FrameRate), max(1, int(2*g.cfg.FrameRate))), subs: map[string]*subscription{},
 	}
-	s.open, s.close = context.WithCancelCause(context.Background())
-	defer s.close(nil)
 	if err := g.admit(s); err != nil {
 		return err
 	}
-	defer g.dismiss(s)
 	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{
 		Subprotocols: []string{Subprotocol}, OriginPatterns: g.cfg.Origins, CompressionMode: websocket.CompressionDisabled,
 	})
 	if err != nil {
+		g.dismiss(s)
 		return nil //nolint:nilerr // it has answered
 	}
+	s.open, s.close = context.WithCancelCause(context.WithoutCancel(r.Context())) // the request's ends with the server, before the socket is sent away
 	g.mu.Lock()
 	s.conn = conn
 	draining := g.draining
@@ -221,7 +220,10 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, id auth.Identity
 	if draining {
 		s.end(CloseRestart, "this node ends")
 	}
-	s.run(context.WithoutCancel(r.Context())) // the request's ends with the server, before the socket is sent away
+	go func() { // Run waits for it
+		defer g.dismiss(s)
+		s.run()
+	}()
 	return nil
 }
 

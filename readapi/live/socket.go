@@ -15,24 +15,25 @@ import (
 	"github.com/dangdangsalon/salon/readapi"
 )
 
-// socket is one connection. Its reader is the request's goroutine, its writer another; what takes long (posts, catching
-// up) runs in goroutines that live only as long as there is something to do, so that an idle socket has two.
+// socket is one connection. It has a reader and a writer; what takes long (posts, catching up) runs in goroutines that live
+// only as long as there is something to do. An idle socket is two goroutines and the buffers of its connection: measured
+// with 5,000 of them, half of the memory was the request's that had been kept, and queues that were empty.
 type socket struct {
 	g    *Gateway
 	conn *websocket.Conn
 	id   auth.Identity
 	side int
 
-	answers chan []byte   // frames that are not a room's state: answers, and what may be dropped
-	woken   chan struct{} // something is dirty
-	frames  *rate.Limiter // of the client
+	woken  chan struct{} // there is something to write
+	frames *rate.Limiter // of the client
 
 	// Guarded by the hub's lock.
 	dirty []*subscription
 	subs  map[string]*subscription // by room
 
 	mu      sync.Mutex
-	queue   []any // frames of the client that are not answered yet, in order
+	answers [][]byte // frames that are not a room's state: answers, and what may be dropped
+	queue   []any    // frames of the client that are not answered yet, in order
 	working bool
 	marks   map[string]uint64 // read marks that are not sent yet, by room
 
@@ -52,22 +53,37 @@ func (s *socket) wake() {
 
 // answer queues a frame that the client waits for. A client that asks and does not read is closed.
 func (s *socket) answer(frame any) {
-	select {
-	case s.answers <- encode(frame):
-	default:
+	if !s.add(encode(frame), maxAnswers) {
 		s.end(CloseSlow, "the answers are not read")
 	}
 }
 
 // offer queues a frame that nobody misses: it is dropped when others wait.
-func (s *socket) offer(frame []byte) {
-	if len(s.answers) > cap(s.answers)/2 {
-		return
+func (s *socket) offer(frame []byte) { s.add(frame, maxAnswers/2) }
+
+func (s *socket) add(frame []byte, most int) bool {
+	s.mu.Lock()
+	fits := len(s.answers) < most
+	if fits {
+		s.answers = append(s.answers, frame)
 	}
-	select {
-	case s.answers <- frame:
-	default:
+	s.mu.Unlock()
+	s.wake()
+	return fits
+}
+
+// sendAnswers writes the answers that wait.
+func (s *socket) sendAnswers(ctx context.Context) error {
+	s.mu.Lock()
+	frames := s.answers
+	s.answers = nil
+	s.mu.Unlock()
+	for _, frame := range frames {
+		if err := s.send(ctx, frame); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 // closing is why a connection is closed.
@@ -82,7 +98,7 @@ func (c closing) Error() string { return c.reason }
 func (s *socket) end(code websocket.StatusCode, reason string) { s.close(closing{code, reason}) }
 
 // run serves the connection until it ends.
-func (s *socket) run(ctx context.Context) {
+func (s *socket) run() {
 	closed := make(chan struct{})
 	stop := context.AfterFunc(s.open, func() {
 		defer close(closed)
@@ -91,7 +107,7 @@ func (s *socket) run(ctx context.Context) {
 		_ = s.conn.Close(why.code, why.reason) // a peer that is gone cannot be told, and is left after a few seconds
 	})
 	expiry := time.AfterFunc(time.Until(s.id.Expires), func() { s.end(CloseExpired, "the token expired") })
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(s.open)) // the close is written before it ends
 	s.wg.Go(func() {
 		if err := s.write(ctx); err != nil {
 			_ = s.conn.CloseNow() // the reader sees it
@@ -105,6 +121,7 @@ func (s *socket) run(ctx context.Context) {
 	if !stop() {
 		<-closed
 	}
+	s.close(nil)
 	_ = s.conn.CloseNow() // whoever was closed by the peer
 }
 
@@ -148,10 +165,6 @@ func (s *socket) write(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case frame := <-s.answers:
-			if err := s.send(ctx, frame); err != nil {
-				return err
-			}
 		case <-s.woken:
 			if err := s.sendNews(ctx); err != nil {
 				return err
@@ -183,6 +196,9 @@ func (s *socket) send(ctx context.Context, frame []byte) error {
 // sendNews tells of every subscription that has something new, some messages of each in turn, answers in between.
 func (s *socket) sendNews(ctx context.Context) error {
 	for {
+		if err := s.sendAnswers(ctx); err != nil {
+			return err
+		}
 		sub := s.g.hub.takeDirty(s)
 		if sub == nil {
 			return nil
@@ -205,13 +221,6 @@ func (s *socket) sendNews(ctx context.Context) error {
 			return err
 		}
 		s.g.hub.lookAgain(sub)
-		select {
-		case frame := <-s.answers:
-			if err := s.send(ctx, frame); err != nil {
-				return err
-			}
-		default:
-		}
 	}
 }
 
