@@ -111,7 +111,10 @@ func TestAHoleIsFilledFromTheStore(t *testing.T) {
 	w.start(r.Run)
 	seen.wait(t, w.log.last(1))
 	w.equal(table)
-	status := r.Status()[0]
+	status := eventually(t, func() (PartitionStatus, bool) { // written after those who watch were told
+		s := r.Status()
+		return s[0], s[0].LastPos == w.log.last(1)[0]
+	})
 	if status.Filled != 300+200+200 || status.Incarnation != "test-2" || status.Lag() != 0 {
 		t.Errorf("%+v", status)
 	}
