@@ -103,6 +103,7 @@ func withServers(ctx context.Context, s config.Servers, also needs, work func(*n
 		if err != nil {
 			return usage(errors.New("--redis is not a valid redis:// URL"))
 		}
+		options.ContextTimeoutEnabled = true // whoever asks gives it less time than that
 		n.redis = redis.NewClient(options)
 		defer n.redis.Close()
 	}

@@ -439,7 +439,11 @@ func (n *node) observe(ctx context.Context) error {
 			if s.Lag() == 0 || moved[key].IsZero() {
 				moved[key] = now
 			}
-			n.tel.Metrics.Projection(s.Projection, s.Topic, s.Part, s.Lag(), now.Sub(moved[key]), s.Error != "", s.Filled)
+			waits := now.Sub(moved[key]) // as far as we know, until the oldest record is here
+			if !s.Oldest.IsZero() {
+				waits = max(0, now.Sub(s.Oldest))
+			}
+			n.tel.Metrics.Projection(s.Projection, s.Topic, s.Part, s.Lag(), waits, s.Error != "", s.Filled)
 			n.tel.Metrics.Still(s.Projection, s.Topic, s.Part, still[i])
 		}
 	}

@@ -120,6 +120,9 @@ func (n *node) projections() *admin.Projections {
 	a := &admin.Projections{
 		Parking: engine.Parking{DB: n.reads, Redis: n.redis}, Of: engine.AllVersions(allProjections()),
 		Ends: n.ends, Versions: n.versions(),
+		Oldest: func(ctx context.Context, at map[admin.Partition]int64) (map[admin.Partition]time.Time, error) {
+			return recordedAt(ctx, n.servers, at)
+		},
 		Head: func(ctx context.Context) (uint64, error) {
 			head, err := n.store.Head(ctx)
 			return head.Position, err
@@ -151,14 +154,14 @@ func printOverview(out io.Writer, all admin.Overview, verbose bool) error {
 	fmt.Fprintf(out, "store at position %d, %s\n", all.StorePosition, relayed)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	if verbose {
-		fmt.Fprintln(w, "PROJECTION\tPARTITION\tSTATE\tPOSITION\tOFFSET\tLOG END\tLAG\tOLD\tSTORE TO TARGET\tMOVED")
+		fmt.Fprintln(w, "PROJECTION\tPARTITION\tSTATE\tPOSITION\tOFFSET\tLOG END\tLAG\tWAITS\tSTORE TO TARGET\tMOVED")
 	} else {
-		fmt.Fprintln(w, "PROJECTION\tVERSION\tSERVES\tTARGET\tSTATE\tLAG\tOLD\tPARKED\tLAST REBUILD")
+		fmt.Fprintln(w, "PROJECTION\tVERSION\tSERVES\tTARGET\tSTATE\tLAG\tWAITS\tPARKED\tLAST REBUILD")
 	}
 	for _, s := range all.Items {
 		if !verbose {
 			lag, old, parked, rebuilt := fmt.Sprint(s.LagEvents), fmt.Sprintf("%.0f s", s.LagSeconds), fmt.Sprint(s.Parked), ""
-			if s.State == admin.Absent || s.State == admin.Building {
+			if s.State == admin.Absent || s.State == admin.Building || s.State == admin.Away {
 				lag, old, parked = "", "", ""
 			}
 			if r := s.LastRebuild; r != nil {
@@ -179,7 +182,15 @@ func printOverview(out io.Writer, all admin.Overview, verbose bool) error {
 				p.NextOffset, p.LogEnd, p.LagEvents, p.LagSeconds, way, moved)
 		}
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, s := range all.Items {
+		if s.State == admin.Away {
+			fmt.Fprintf(out, "%s_v%d is away: %s\n", s.Name, s.Version, s.Detail)
+		}
+	}
+	return nil
 }
 
 // logEnds reads where each partition ends in Kafka.
@@ -207,4 +218,39 @@ func logEnds(ctx context.Context, s config.Servers, topics []string) (map[admin.
 		ends[admin.Partition{Topic: strings.TrimPrefix(o.Topic, s.Topics.TopicPrefix), Part: o.Partition}] = o.Offset
 	})
 	return ends, nil
+}
+
+// recordedAt reads when the events of the first records at, or after, these offsets were recorded.
+func recordedAt(ctx context.Context, s config.Servers, at map[admin.Partition]int64) (map[admin.Partition]time.Time, error) {
+	from := map[string]map[int32]kgo.Offset{}
+	for p, offset := range at {
+		topic := s.Topics.TopicPrefix + p.Topic
+		if from[topic] == nil {
+			from[topic] = map[int32]kgo.Offset{}
+		}
+		from[topic][p.Part] = kgo.NewOffset().At(offset)
+	}
+	// A byte at most: a broker gives a whole batch all the same. Where retention has been, the log begins later.
+	client, err := kgo.NewClient(kgo.SeedBrokers(s.Brokers()...), kgo.ConsumePartitions(from), kgo.FetchMaxPartitionBytes(1),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		return nil, fmt.Errorf("open Kafka: %w", err)
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	out := map[admin.Partition]time.Time{}
+	for len(out) < len(at) {
+		fetches := client.PollFetches(ctx)
+		if err := fetches.Err0(); err != nil {
+			return nil, fmt.Errorf("read the oldest records that are not applied: %w", err)
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			p := admin.Partition{Topic: strings.TrimPrefix(r.Topic, s.Topics.TopicPrefix), Part: r.Partition}
+			if _, known := out[p]; !known {
+				out[p] = engine.RecordedAt(r)
+			}
+		})
+	}
+	return out, nil
 }

@@ -51,7 +51,7 @@ func newMetrics(reg *prometheus.Registry, version string) *Metrics {
 			Name: "salon_projection_lag_events", Help: "Records between the log's end and the stored offset.",
 		}, []string{"projection", "topic", "partition"}),
 		lagAge: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "salon_projection_lag_seconds", Help: "How long a projection's partition has been behind the log's end.",
+			Name: "salon_projection_lag_seconds", Help: "How long the oldest record that is not applied has been waiting, since its event was recorded; 0 when there is none.",
 		}, []string{"projection", "topic", "partition"}),
 		up: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "salon_projection_partition_stopped", Help: "1 while a partition is stopped by an error.",

@@ -7,16 +7,13 @@
 package admin
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
 	"github.com/dangdangsalon/salon/projections/engine"
-	"github.com/dangdangsalon/salon/projections/reads"
 	"github.com/dangdangsalon/salon/projections/rebuild"
 )
 
@@ -26,6 +23,9 @@ type Projections struct {
 	Of      []engine.Projection // every version
 	// Ends tells where each partition of the topics ends in Kafka.
 	Ends func(ctx context.Context, topics []string) (map[Partition]int64, error)
+	// Oldest tells when the events of these records were recorded: of each partition the first at or after an offset, which
+	// there is.
+	Oldest func(ctx context.Context, at map[Partition]int64) (map[Partition]time.Time, error)
 	// Head tells the position of the store's last event.
 	Head func(ctx context.Context) (uint64, error)
 	// Relay tells how far this process's relay is; known is false where another process leads. Nil: no relay here.
@@ -55,20 +55,22 @@ const (
 	Absent   = "absent"   // a version that waits for its rebuild, or was dropped
 	Building = "building" // a rebuild is at work, or a drop
 	Paused   = "paused"   // somebody asked its projectors to stand still
+	Away     = "away"     // a view whose Redis does not answer, so that nobody knows
 )
 
 // Still is how long a partition that is behind may stand before it is called stuck: longer than a rebalance takes.
 const Still = 15 * time.Second
 
-// Status is one projection. Lag is what the log has and the projection has not, and how old what it shows is.
+// Status is one projection. Lag is what the log has and the projection has not; what the log has not either is the relay's.
 type Status struct {
 	Name       string            `json:"name"`
 	Version    int               `json:"version"`
 	Serves     bool              `json:"serves" doc:"Whether reads are answered from this version"`
 	Target     string            `json:"target" enum:"sql,redis"`
-	State      string            `json:"state" enum:"well,behind,filling,waiting,stuck,absent,building,paused"`
+	State      string            `json:"state" enum:"well,behind,filling,waiting,stuck,absent,building,paused,away"`
+	Detail     string            `json:"detail,omitempty" doc:"Why it is away"`
 	LagEvents  int64             `json:"lag_events" doc:"Records of the log that are not applied"`
-	LagSeconds float64           `json:"lag_seconds" doc:"Age of the last event applied, where there are more; 0 otherwise"`
+	LagSeconds float64           `json:"lag_seconds" doc:"How long the oldest of them has been waiting, since its event was recorded; 0 when there is none"`
 	Parked     int               `json:"parked" doc:"Keys that wait because one of their events could not be applied"`
 	Partitions []PartitionStatus `json:"partitions" nullable:"false"`
 	// LastRebuild is how the version was built; nil: it began with the log.
@@ -113,170 +115,6 @@ type Overview struct {
 
 // ErrUnknown is a projection or a parked key that there is not.
 var ErrUnknown = errors.New("unknown")
-
-// List reads how every projection is.
-func (a *Projections) List(ctx context.Context) (Overview, error) {
-	out := Overview{Items: []Status{}}
-	var err error
-	if out.StorePosition, err = a.Head(ctx); err != nil {
-		return out, err
-	}
-	if a.Relay != nil {
-		if at, known := a.Relay(); known {
-			out.RelayPosition = &at
-			if a.RelayLag != nil {
-				behind, age, err := a.RelayLag(ctx)
-				if err != nil {
-					return out, err
-				}
-				seconds := age.Seconds()
-				out.RelayLagEvents, out.RelayLagSeconds = &behind, &seconds
-			}
-		}
-	}
-	var topics []string
-	for _, p := range a.Of {
-		topics = append(topics, p.Topics...)
-	}
-	slices.Sort(topics)
-	ends, err := a.Ends(ctx, slices.Compact(topics))
-	if err != nil {
-		return out, err
-	}
-	placed, versions, states, err := a.places(ctx)
-	if err != nil {
-		return out, err
-	}
-	rebuilt, err := a.Versions.LastRebuilds(ctx)
-	if err != nil {
-		return out, err
-	}
-	now := a.now()
-	for _, p := range a.Of {
-		s, err := a.status(ctx, p, states[p.Origin().ID()], ends, placed, now)
-		if err != nil {
-			return out, err
-		}
-		s.Serves = versions[p.Origin().Name] == p.Version
-		if r, found := rebuilt[p.ID()]; found && s.State != Absent && s.State != Building {
-			s.LastRebuild = &LastRebuild{r.ID, r.EndedAt, r.EndedAt.Sub(r.StartedAt).Seconds(), r.Events, r.Rows, r.Rate}
-		}
-		out.Items = append(out.Items, s)
-	}
-	return out, nil
-}
-
-func (a *Projections) now() time.Time {
-	if a.Now == nil {
-		return time.Now()
-	}
-	return a.Now()
-}
-
-type place struct {
-	projection string // ID
-	Partition
-}
-
-// places reads where every partition stands: all SQL projections in one snapshot, each view by itself.
-func (a *Projections) places(ctx context.Context) (out map[place]engine.Place, versions map[string]int, states map[string]engine.State, err error) {
-	out = map[place]engine.Place{}
-	names := make([]string, len(a.Of))
-	for i, p := range a.Of {
-		names[i] = p.Origin().Name
-	}
-	err = a.Parking.DB.Snapshot(ctx, func(ctx context.Context, q reads.Queryer) error {
-		all, err := engine.Places(ctx, q)
-		if err != nil {
-			return err
-		}
-		for _, p := range all {
-			out[place{p.Projection, Partition{p.Topic, p.Part}}] = p
-		}
-		if versions, err = engine.ActiveVersions(ctx, q, names); err != nil {
-			return err
-		}
-		states, err = engine.States(ctx, q)
-		return err
-	})
-	return out, versions, states, err
-}
-
-func (a *Projections) status(ctx context.Context, p engine.Projection, state engine.State, ends map[Partition]int64, placed map[place]engine.Place, now time.Time) (Status, error) {
-	s := Status{Name: p.Name, Version: p.Version, Target: "sql", State: Well, Partitions: []PartitionStatus{}}
-	if p.Target == engine.Redis {
-		s.Target = "redis"
-	}
-	switch state {
-	case engine.Live, engine.Paused:
-	case "":
-		s.State = Absent
-		return s, nil
-	default:
-		s.State = Building
-		return s, nil
-	}
-	parked, err := a.Parking.List(ctx, p)
-	if err != nil {
-		return s, err
-	}
-	s.Parked = len(parked)
-	for at, end := range ends {
-		if !slices.Contains(p.Topics, at.Topic) {
-			continue
-		}
-		here, found := placed[place{p.ID(), at}]
-		if p.Target == engine.Redis {
-			if here, found, err = engine.ViewPlace(ctx, a.Parking.Redis, p, at.Topic, at.Part); err != nil {
-				return s, err
-			}
-		}
-		one := partitionStatus(at, here, found, end, now)
-		s.Partitions = append(s.Partitions, one)
-		s.LagEvents += one.LagEvents
-		s.LagSeconds = max(s.LagSeconds, one.LagSeconds)
-		s.State = worse(s.State, one.State)
-	}
-	if state == engine.Paused {
-		s.State = Paused
-	}
-	slices.SortFunc(s.Partitions, func(a, b PartitionStatus) int {
-		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Part, b.Part))
-	})
-	return s, nil
-}
-
-func partitionStatus(at Partition, p engine.Place, found bool, end int64, now time.Time) PartitionStatus {
-	s := PartitionStatus{Topic: at.Topic, Part: at.Part, State: Well, LogEnd: end, Position: p.LastPos, NextOffset: p.NextOffset, Epoch: p.Epoch}
-	s.LagEvents = max(0, end-p.NextOffset)
-	if !p.UpdatedAt.IsZero() {
-		s.MovedAt = &p.UpdatedAt
-		if !p.LastRecordedAt.IsZero() {
-			way := float64(p.UpdatedAt.Sub(p.LastRecordedAt).Microseconds()) / 1000
-			s.WayMillis = &way
-		}
-	}
-	switch {
-	case !found:
-		s.State = Waiting
-	case p.Filling:
-		s.State = Filling
-	case s.LagEvents == 0:
-	case s.MovedAt != nil && now.Sub(p.UpdatedAt) > Still:
-		s.State = Stuck
-	default:
-		s.State = Behind
-	}
-	if s.LagEvents > 0 && !p.LastRecordedAt.IsZero() {
-		s.LagSeconds = max(0, now.Sub(p.LastRecordedAt).Seconds())
-	}
-	return s
-}
-
-func worse(a, b string) string {
-	order := []string{Well, Behind, Filling, Waiting, Stuck}
-	return order[max(slices.Index(order, a), slices.Index(order, b))]
-}
 
 // Parked lists the parked keys of a projection, the oldest first. The error is ErrUnknown for a name that nobody has.
 func (a *Projections) Parked(ctx context.Context, name string) ([]engine.Parked, error) {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/dangdangsalon/salon/eventstore"
@@ -40,6 +41,8 @@ type world struct {
 	log      *foldtest.Log
 	admin    *Projections
 	ends     map[Partition]int64
+	oldest   map[Partition]time.Time // that is not applied; asked holds at which offsets they were looked for
+	asked    map[Partition]int64
 	handler  http.Handler
 	recorded []string
 }
@@ -86,6 +89,10 @@ func newWorld(t *testing.T, dbURL string) *world {
 	w.admin = &Projections{
 		Parking: engine.Parking{DB: db, Redis: client}, Of: of, Versions: &rebuild.Desk{DB: db, Of: of[:1]},
 		Ends: func(context.Context, []string) (map[Partition]int64, error) { return w.ends, nil },
+		Oldest: func(_ context.Context, at map[Partition]int64) (map[Partition]time.Time, error) {
+			w.asked = at
+			return w.oldest, nil
+		},
 		Head: func(context.Context) (uint64, error) { return uint64(len(w.log.Events)), nil },
 	}
 	s := httpserver.New(httpserver.Config{Verifier: verifier{}})
@@ -172,6 +179,15 @@ func TestHowFarEveryProjectionIs(t *testing.T) {
 			}
 			return out
 		}
+		now := time.Now()
+		lags := func() (out []float64) {
+			var all Overview
+			w.ask("analyst:a", http.MethodGet, "/v1/admin/projections", "", http.StatusOK, &all)
+			for _, s := range all.Items {
+				out = append(out, s.LagSeconds)
+			}
+			return out
+		}
 		want := func(when string, want ...string) {
 			t.Helper()
 			if got := states(); !slices.Equal(got, want) {
@@ -184,8 +200,24 @@ func TestHowFarEveryProjectionIs(t *testing.T) {
 		w.log.Open("park", "Asia/Seoul")
 		w.project()
 		want("at the end", "reservations well 0", "slots well 0")
+		w.admin.Now = func() time.Time { return now }
+		w.oldest = map[Partition]time.Time{{booking, 1}: now.Add(-1500 * time.Millisecond), {booking, 0}: now.Add(-time.Hour)}
+		if seconds := lags(); !slices.Equal(seconds, []float64{0, 0}) || w.asked != nil {
+			t.Errorf("at the end, they are %v s behind", seconds)
+		}
 		w.ends[Partition{booking, 1}] += 5
 		want("behind, just written", "reservations behind 5", "slots behind 5")
+		w.oldest = map[Partition]time.Time{{booking, 1}: now.Add(-1500 * time.Millisecond)}
+		if seconds := lags(); !slices.Equal(seconds, []float64{1.5, 1.5}) {
+			t.Errorf("they are %v s behind, want the age of the oldest that is missing", seconds)
+		}
+		if diff := cmp.Diff(map[Partition]int64{{booking, 1}: w.ends[Partition{booking, 1}] - 5}, w.asked); diff != "" {
+			t.Errorf("looked for the oldest at (-want +got):\n%s", diff)
+		}
+		w.oldest = map[Partition]time.Time{{booking, 1}: now.Add(time.Minute)} // by another clock
+		if seconds := lags(); !slices.Equal(seconds, []float64{0, 0}) {
+			t.Errorf("they are %v s behind", seconds)
+		}
 		w.admin.Now = func() time.Time { return time.Now().Add(Still + time.Second) }
 		want("behind, and long not written", "reservations stuck 5", "slots behind 5") // a view does not tell when it was written
 		progress, redis := "{"+booking+"/0}:slots_v1:offset", w.admin.Parking.Redis
@@ -214,6 +246,27 @@ func TestHowFarEveryProjectionIs(t *testing.T) {
 		w.ask("admin:a", http.MethodGet, "/v1/admin/projections", "", http.StatusOK, &all)
 		if *all.RelayLagEvents != 2 || *all.RelayLagSeconds != 1.5 {
 			t.Errorf("the relay is %d positions and %v s behind, want 2 and 1.5", *all.RelayLagEvents, *all.RelayLagSeconds)
+		}
+	})
+}
+
+// A Redis that is away makes its views unknown, and nothing else.
+func TestTheListIsThereWhileRedisIsAway(t *testing.T) {
+	everywhere(t, func(t *testing.T, w *world) {
+		w.log.Open("kim", "Asia/Seoul")
+		w.project()
+		w.admin.Of = append(w.admin.Of, calendar.View().Earlier...)
+		address := harness.Address(t) // where nobody listens
+		client := redis.NewClient(&redis.Options{Addr: address, MaxRetries: -1, DialerRetries: 1})
+		t.Cleanup(func() { client.Close() })
+		w.admin.Parking.Redis = client
+		var all Overview
+		w.ask("admin:a", http.MethodGet, "/v1/admin/projections", "", http.StatusOK, &all)
+		if s := all.Items[0]; s.State != Well || s.LagEvents != 0 || len(s.Partitions) != partitions || s.Detail != "" {
+			t.Errorf("what is not in Redis: %+v", s)
+		}
+		if s := all.Items[1]; s.State != Away || s.Name != "slots" || !strings.Contains(s.Detail, "Redis does not answer: ") || !strings.Contains(s.Detail, address) {
+			t.Errorf("what is in Redis: %+v", s)
 		}
 	})
 }

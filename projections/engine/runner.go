@@ -101,6 +101,7 @@ type PartitionStatus struct {
 	Part       int32
 	Progress
 	LogEnd  int64     // offset after the partition's last record, as last heard
+	Oldest  time.Time // when the first record that is not applied was recorded; zero: there is none, or it was not fetched yet
 	Claimed bool      // the target knows us as its owner
 	Moved   time.Time // when a batch was last committed
 	Filled  int64     // events that the log lacked and the store had, since this process has the partition

@@ -375,9 +375,7 @@ func (s *subscriber) status() []PartitionStatus {
 	defer s.mu.Unlock()
 	out := make([]PartitionStatus, 0, len(s.workers))
 	for _, w := range s.workers {
-		w.mu.Lock()
-		out = append(out, w.status)
-		w.mu.Unlock()
+		out = append(out, w.standing())
 	}
 	return out
 }

@@ -38,11 +38,23 @@ func wayOf(records []*kgo.Record, fetched time.Time) Way {
 		if header(r, "marker") != nil {
 			continue
 		}
-		w.Logged = r.Timestamp
-		w.Recorded, _ = time.Parse(time.RFC3339Nano, string(header(r, "ce_time"))) // what cannot be read is no news here
+		w.Logged, w.Recorded = r.Timestamp, ceTime(r)
 		break
 	}
 	return w
+}
+
+func ceTime(r *kgo.Record) time.Time {
+	at, _ := time.Parse(time.RFC3339Nano, string(header(r, "ce_time"))) // what cannot be read is no news here
+	return at
+}
+
+// RecordedAt is when a record's event was recorded, by the store's clock; of a marker, when it was written.
+func RecordedAt(r *kgo.Record) time.Time {
+	if at := ceTime(r); !at.IsZero() {
+		return at
+	}
+	return r.Timestamp
 }
 
 // arrivals is when records came, by the offset of the first of each fetch.

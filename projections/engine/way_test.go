@@ -4,6 +4,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 func TestTheWayOfEachBatchIsTold(t *testing.T) {
@@ -70,5 +72,28 @@ func TestWhenRecordsCame(t *testing.T) {
 	}
 	if got := a.of(5); !got.IsZero() {
 		t.Errorf("an offset that nothing is known of came at %v", got)
+	}
+}
+
+// What is missing is as old as its first record: by the store's clock, or the log's where a record has no event.
+func TestTheOldestThatIsMissingIsTheFirstRecordNotApplied(t *testing.T) {
+	t.Parallel()
+	recorded, logged := time.Date(2026, 11, 2, 3, 4, 5, 6000, time.UTC), time.Date(2026, 11, 3, 0, 0, 0, 0, time.UTC)
+	event := func(offset int64, at time.Time) *kgo.Record {
+		return &kgo.Record{Offset: offset, Timestamp: logged, Headers: []kgo.RecordHeader{{Key: "ce_time", Value: []byte(at.Format(time.RFC3339Nano))}}}
+	}
+	w := newWorker(&subscriber{r: &Runner{}}, 0)
+	defer w.lose()
+	w.status.NextOffset, w.status.LogEnd = 7, 9
+	if s := w.standing(); !s.Oldest.IsZero() {
+		t.Errorf("nothing was fetched, and the oldest is of %v", s.Oldest)
+	}
+	w.pending = []*kgo.Record{event(6, recorded.Add(-time.Hour)), event(7, recorded), event(8, recorded.Add(time.Hour))}
+	if s := w.standing(); !s.Oldest.Equal(recorded) {
+		t.Errorf("the oldest is of %v, want %v", s.Oldest, recorded)
+	}
+	w.pending[1].Headers = nil
+	if s := w.standing(); !s.Oldest.Equal(logged) {
+		t.Errorf("of a marker: %v, want %v", s.Oldest, logged)
 	}
 }

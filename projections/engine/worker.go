@@ -386,6 +386,20 @@ func (w *worker) relieve() {
 	}
 }
 
+// standing is how the partition is doing.
+func (w *worker) standing() PartitionStatus {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := w.status
+	for _, r := range w.pending {
+		if r.Offset >= out.NextOffset {
+			out.Oldest = RecordedAt(r)
+			break
+		}
+	}
+	return out
+}
+
 func (w *worker) logEnd() int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
