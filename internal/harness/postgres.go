@@ -348,10 +348,21 @@ func (p *OwnPostgres) Log() string { return strings.TrimSpace(p.log.String()) }
 // SmallDisk is a folder on a disk of so many MiB, until the end of the test.
 func SmallDisk(t testing.TB, mebibytes int) string {
 	t.Helper()
+	dir := t.TempDir()
+	SmallDiskAt(t, dir, mebibytes)
+	return dir
+}
+
+// SmallDiskAt mounts a disk of so many MiB over a folder, until the end of the test. What the folder had is on it.
+func SmallDiskAt(t testing.TB, dir string, mebibytes int) {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("only root can mount a small disk")
 	}
-	dir := t.TempDir()
+	had := t.TempDir()
+	if err := os.CopyFS(had, os.DirFS(dir)); err != nil {
+		t.Fatalf("copy what the small disk hides: %v", err)
+	}
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", mebibytes)); err != nil {
 		t.Fatalf("mount a small disk: %v", err)
 	}
@@ -360,5 +371,7 @@ func SmallDisk(t testing.TB, mebibytes int) string {
 			t.Errorf("unmount the small disk: %v", err)
 		}
 	})
-	return dir
+	if err := os.CopyFS(dir, os.DirFS(had)); err != nil {
+		t.Fatalf("copy what the small disk hides: %v", err)
+	}
 }

@@ -50,3 +50,19 @@ func RefusesData(err error) bool {
 	}
 	return false
 }
+
+// full are the errors by which MySQL and MariaDB say that there is no room.
+var full = []uint16{
+	1021, // disk full
+	1114, // the table is full: its file, or its tablespace, cannot grow
+}
+
+// Full tells whether the database had no room for what was written. It can be written once there is some.
+func Full(err error) bool {
+	var m *mysql.MySQLError
+	if errors.As(err, &m) {
+		return slices.Contains(full, m.Number)
+	}
+	var s *sqlite.Error
+	return errors.As(err, &s) && s.Code()&0xff == sqlite3.SQLITE_FULL
+}

@@ -164,12 +164,20 @@ func (k *work) carryOut(ctx context.Context) {
 			return
 		}
 		log.WarnContext(ctx, "run waits", "error", err)
-		k.say(func(r *Run) { r.Detail = "waits, and tries again: " + engine.Explain(err) })
+		k.say(func(r *Run) { r.Detail = "waits, and tries again: " + explained(err) })
 		select {
 		case <-inner.Done():
 		case <-time.After(min(5*time.Second, 100*time.Millisecond<<min(failures, 10))):
 		}
 	}
+}
+
+// explained says why a run cannot go on just now.
+func explained(err error) string {
+	if reads.Full(err) {
+		return "the reads database has no room left (" + engine.Explain(err) + "); what is loaded stays, and goes on when there is room; a cancel removes it"
+	}
+	return engine.Explain(err)
 }
 
 // id names the version that the run is about. Run.VersionID would copy the run, of which others write meanwhile.
