@@ -129,6 +129,8 @@ func (n *node) socketRoutes(mux *http.ServeMux) {
 				status = http.StatusNotFound
 			} else if errors.As(err, &refused) {
 				status, body = http.StatusConflict, refused
+			} else if option := new(rebuild.OptionError); errors.As(err, &option) {
+				status, body = http.StatusBadRequest, option
 			}
 		}
 		w.Header().Set("Content-Type", "application/json")
@@ -203,6 +205,10 @@ func (d socketDesk) call(ctx context.Context, method, path string, q url.Values,
 		return fmt.Errorf("read the process's answer: %w", err)
 	}
 	if res.StatusCode != http.StatusOK {
+		var option rebuild.OptionError
+		if res.StatusCode == http.StatusBadRequest && json.Unmarshal(b, &option) == nil && option.Option != "" {
+			return &option
+		}
 		var problem rebuild.RefusedError
 		_ = json.NewDecoder(bytes.NewReader(b)).Decode(&problem)
 		switch res.StatusCode {

@@ -91,27 +91,39 @@ func (p *progress) end() {
 	}
 }
 
-// units are what a phase counts, and what its rate counts.
-var units = map[string][2]string{
-	rebuild.Loading: {"slices", "events"}, rebuild.CatchingUp: {"records", "records"}, rebuild.Comparing: {"rows", "rows"},
+// unitsOf are what a run counts in its phase, and what its rate counts; "" where there is nothing to count.
+func unitsOf(r rebuild.Run) (unit, rate string) {
+	switch {
+	case r.Phase == rebuild.Loading && r.Options.Key == "":
+		return "slices", "events"
+	case r.Phase == rebuild.CatchingUp:
+		return "records", "records"
+	case r.Phase == rebuild.Comparing && r.Options.Sample > 0:
+		return "keys", "rows"
+	case r.Phase == rebuild.Comparing && r.Options.Fresh:
+		return "slices", "rows"
+	case r.Phase == rebuild.Comparing:
+		return "rows", "rows"
+	}
+	return "", ""
 }
 
 func progressLine(r rebuild.Run, followed time.Duration) string {
 	parts := []string{fmt.Sprintf("%s %s@%d: %s", r.Kind, r.Projection, r.Version, strings.ReplaceAll(firstOf(r.Phase, string(r.State)), "_", " "))}
-	u, counts := units[r.Phase]
+	unit, rate := unitsOf(r)
 	switch {
 	case r.State == rebuild.Asked && followed > 5*time.Second:
 		parts = append(parts, "nobody has begun with it: does a projector run?")
-	case counts && r.Total > 0:
-		parts = append(parts, fmt.Sprintf("%d of %d %s", r.Done, r.Total, u[0]))
-	case counts && r.Done > 0:
-		parts = append(parts, fmt.Sprintf("%d %s", r.Done, u[0]))
+	case unit != "" && r.Total > 0:
+		parts = append(parts, fmt.Sprintf("%d of %d %s", r.Done, r.Total, unit))
+	case unit != "" && r.Done > 0:
+		parts = append(parts, fmt.Sprintf("%d %s", r.Done, unit))
 	}
 	if r.Phase == rebuild.Loading {
 		parts = append(parts, fmt.Sprintf("%d events", r.Events), fmt.Sprintf("%d rows", r.Rows))
 	}
-	if r.Rate > 0 {
-		parts = append(parts, fmt.Sprintf("%d %s/s", r.Rate, u[1]))
+	if r.Rate > 0 && rate != "" {
+		parts = append(parts, fmt.Sprintf("%d %s/s", r.Rate, rate))
 	}
 	if !r.ETA.IsZero() {
 		parts = append(parts, fmt.Sprintf("%s left", max(0, time.Until(r.ETA)).Round(time.Second)))

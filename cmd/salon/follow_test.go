@@ -41,3 +41,19 @@ func TestProgressSaysWhatIsDoneAndLeft(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+func TestProgressCountsWhatTheRunCounts(t *testing.T) {
+	t.Parallel()
+	comparing := rebuild.Run{Kind: rebuild.Verify, Projection: "x", Version: 1, State: rebuild.Running, Phase: rebuild.Comparing, Done: 30, Total: 100, Rows: 900, Rate: 80}
+	for want, o := range map[string]rebuild.Options{
+		"30 of 100 keys, 80 rows/s":   {Fresh: true, Sample: 100},
+		"30 of 100 slices, 80 rows/s": {Fresh: true},
+		"30 of 100 rows, 80 rows/s":   {},
+	} {
+		r := comparing
+		r.Options = o
+		if got := progressLine(r, 0); got != "verify x@1: comparing, "+want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}

@@ -39,7 +39,7 @@ type projectionsRebuildCmd struct {
 	oneVersion `embed:""`
 
 	Key     *string `help:"The rows of this ordering key alone, in a version that is live, also when the key is parked. Without a version, the one that serves."`
-	Pace    string  `help:"How much it may take of what live projections and reads share with it: gentle (a quarter of the time), normal (until they feel it), full (all)." enum:"gentle,normal,full" default:"normal"`
+	Pace    string  `help:"How much it may take of what live projections and reads share with it: gentle (a quarter of the time), normal (until they feel it), full (all). Defaults to normal." enum:",gentle,normal,full" default:""`
 	MaxRate int     `help:"Events a second at most; 0: no bound." placeholder:"N"`
 	Detach  bool    `help:"Do not wait for the end."`
 }
@@ -99,7 +99,7 @@ type pausing struct {
 }
 
 type projectionsRunsCmd struct {
-	Name string `arg:"" help:"The projection."`
+	Name string `arg:"" help:"The projection: reservations. With a version, reservations@2, its runs alone."`
 
 	whichSystem `embed:""`
 }
@@ -277,7 +277,7 @@ func (c *whichSystem) runs(ctx context.Context, work func(context.Context, runsD
 		defer func() { err = errors.Join(err, n.reads.Close()) }()
 		err = work(ctx, n.versions())
 	}
-	if errors.Is(err, rebuild.ErrUnknown) || errors.As(err, new(notThere)) {
+	if errors.Is(err, rebuild.ErrUnknown) || errors.As(err, new(notThere)) || errors.As(err, new(*rebuild.OptionError)) {
 		return usage(err)
 	}
 	return err

@@ -152,6 +152,9 @@ func fromHuma(status int, msg string, errs []error) *Problem {
 				p.Errors = append(p.Errors, Detail{Location: "body", Message: err.Error()})
 			}
 		}
+		if len(p.Errors) == 0 { // a body that is not there
+			p.Errors = []Detail{{Location: "body", Message: msg}}
+		}
 		return p
 	case status == http.StatusRequestEntityTooLarge:
 		return New(status, "request.too_large", "the body is too large")

@@ -350,3 +350,31 @@ func TestWhoMayAskAndWhatThereIsNot(t *testing.T) {
 		}
 	})
 }
+
+func TestA400SaysWhatIsWrongAndWhatIsAccepted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "sqlite:"+filepath.Join(t.TempDir(), "reads.db"))
+	for _, c := range []struct{ verb, body, location, says string }{
+		{"rebuild", `{"force":true}`, "body.force", "goes with switch or rollback, not with rebuild"},
+		{"switch", `{"key":"kim"}`, "body.key", "goes with rebuild, not with switch"},
+		{"rebuild", `{"key":"kim","pace":"full"}`, "body.pace", "does not go with key"},
+		{"rebuild", `{"pace":"fast"}`, "body.pace", "gentle, normal, full"},
+		{"rebuild", `{"max_rate":0}`, "body.max_rate", ">= 1"},
+		{"rebuild", `{"rate":5}`, "body.rate", "unexpected"},
+		{"verify", `{"sample":5}`, "body.sample", "goes with fresh"},
+		{"rebuild", ``, "body", "required"},
+		{"rebuild", `5`, "body", "object"},
+	} {
+		var p struct {
+			Detail string
+			Errors []struct{ Location, Message string }
+		}
+		w.ask("admin:a", http.MethodPost, "/v1/admin/projections/reservations/"+c.verb, c.body, http.StatusBadRequest, &p)
+		t.Logf("%s %s: %+v", c.verb, c.body, p)
+		if !slices.ContainsFunc(p.Errors, func(e struct{ Location, Message string }) bool {
+			return e.Location == c.location && strings.Contains(e.Message, c.says)
+		}) {
+			t.Errorf("%s %s: %+v, want %s: %s", c.verb, c.body, p, c.location, c.says)
+		}
+	}
+}

@@ -58,6 +58,10 @@ func answered[T any](ctx context.Context, body T, err error) (*answer[T], error)
 	if errors.Is(err, rebuild.ErrUnknown) {
 		return nil, problem.New(http.StatusNotFound, "projection.unknown", "there is no such projection, version or run")
 	}
+	var option *rebuild.OptionError
+	if errors.As(err, &option) {
+		return nil, problem.Invalid("body."+option.Option, option.Why)
+	}
 	var refused *rebuild.RefusedError
 	if errors.As(err, &refused) {
 		return nil, problem.New(http.StatusConflict, refused.Code, refused.Why)

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/google/uuid"
 
@@ -34,22 +33,6 @@ type Request struct {
 	Options
 }
 
-// Options are what may be said with it. They are kept with the run. Their JSON is the API's.
-type Options struct {
-	Against int    `json:"against,omitempty" minimum:"1" doc:"To verify: the version to compare with; without it, the one that serves"`
-	Fresh   bool   `json:"fresh,omitempty" doc:"To verify: hold the version, without a number the one that serves, to a fold of the event store instead"`
-	Sample  int    `json:"sample,omitempty" minimum:"1" maximum:"1000000" doc:"To verify with fresh: so many keys, drawn at random; without it, all"`
-	Seed    uint32 `json:"seed,omitempty" doc:"To verify a sample: draw the keys that another run drew with this seed"`
-	Force   bool   `json:"force,omitempty" doc:"To switch or roll back although the version was not verified, or lags"`
-	// AcceptParked is apart from Force: who forces a version that was not compared need not want one whose rows stand still.
-	AcceptParked bool   `json:"accept_parked,omitempty" doc:"To switch although keys are parked in the version: their rows stand still until they are retried"`
-	Reason       string `json:"reason,omitempty" maxLength:"500" doc:"Why it is forced, or parked keys are accepted, or it is paused; kept with the run"`
-	Confirm      string `json:"confirm,omitempty" maxLength:"120" doc:"To drop: the version's name, reservations_v1"`
-	Key          string `json:"key,omitempty" minLength:"1" maxLength:"191" doc:"To rebuild: the rows of this ordering key alone, in a version that is live; without a number, the one that serves"`
-	Pace         Pace   `json:"pace,omitempty" enum:"gentle,normal,full" doc:"To rebuild: how much it may take of what live projections and reads share with it; normal without it"`
-	MaxRate      int    `json:"max_rate,omitempty" minimum:"1" doc:"To rebuild: events a second at most"`
-}
-
 // Unconfirmed is the code of a drop that may be done once it is confirmed.
 const Unconfirmed = "projection.unconfirmed"
 
@@ -62,7 +45,8 @@ func refused(format string, args ...any) error {
 	return &RefusedError{"projection.refused", fmt.Sprintf(format, args...)}
 }
 
-// Ask notes a run, or does at once what takes a moment: a switch, rollback, pause or resume. The error is ErrUnknown for what there is not, or a RefusedError.
+// Ask notes a run, or does at once what takes a moment: a switch, rollback, pause or resume. The error is ErrUnknown for
+// what there is not, an OptionError for what does not go together, or a RefusedError for what must not be done as things are.
 func (d *Desk) Ask(ctx context.Context, q Request) (Run, error) {
 	p, explicit, err := d.find(q.Projection)
 	if err != nil {
@@ -101,9 +85,6 @@ func (d *Desk) Ask(ctx context.Context, q Request) (Run, error) {
 		}
 		switch q.Kind {
 		case Rebuild:
-			if _, known := paces[q.Pace]; !known && q.Pace != "" && q.Pace != Full || q.MaxRate < 0 {
-				return refused("a pace is gentle, normal or full, a rate is positive")
-			}
 			if q.Key != "" && state != engine.Live {
 				return notLive(p, state)
 			}
@@ -170,13 +151,17 @@ func (d *Desk) Run(ctx context.Context, id string) (Run, error) {
 	return getRun(ctx, d.DB.Reader(), id)
 }
 
-// Runs lists the runs of a projection, the newest first.
+// Runs lists the runs of a projection, or of the version that is named, the newest first.
 func (d *Desk) Runs(ctx context.Context, name string) ([]Run, error) {
-	p, _, err := d.find(name)
+	p, explicit, err := d.find(name)
 	if err != nil {
 		return nil, err
 	}
-	return queryRuns(ctx, d.DB.Reader(), "WHERE projection = ? ORDER BY asked_at DESC, run_id LIMIT 100", p.Name)
+	where, args := "WHERE projection = ?", []any{p.Name}
+	if explicit {
+		where, args = where+" AND version = ?", append(args, p.Version)
+	}
+	return queryRuns(ctx, d.DB.Reader(), where+" ORDER BY asked_at DESC, run_id LIMIT 100", args...)
 }
 
 // LastRebuilds are the last run of each version that built it, by Run.VersionID.
@@ -225,23 +210,6 @@ func (d *Desk) find(name string) (p engine.Projection, explicit bool, err error)
 	return p, explicit, fmt.Errorf("%w: this release has no projection, or no version, called %q", ErrUnknown, name)
 }
 
-// consistent refuses what does not go together.
-func (q Request) consistent() error {
-	switch o := q.Options; {
-	case strings.ContainsFunc(o.Reason+o.Key, unicode.IsControl):
-		return refused("a reason or a key has no control characters")
-	case o.Fresh && (q.Kind != Verify || o.Against != 0):
-		return refused("fresh holds one version to the event store: it goes with verify, and not with a version to compare with")
-	case o.Sample != 0 && !o.Fresh || o.Seed != 0 && o.Sample == 0:
-		return refused("a sample is drawn of a fresh verification, and a seed is for a sample")
-	case o.Key != "" && q.Kind != Rebuild:
-		return refused("a key goes with rebuild")
-	case o.Sample < 0:
-		return refused("a sample has at least one key")
-	}
-	return nil
-}
-
 // notLive refuses what needs a version that is kept up to date, and says what to do about it.
 func notLive(p engine.Projection, state engine.State) error {
 	switch state {
@@ -255,10 +223,10 @@ func notLive(p engine.Projection, state engine.State) error {
 	return refused("%s is not live: rebuild it first (salon projections rebuild %s@%d)", p.ID(), p.Name, p.Version)
 }
 
-// Concerns tells whether a run is of the projection that a name or a version's name stands for.
+// Concerns tells whether a run is of the projection, or of the version, that a name stands for.
 func (d *Desk) Concerns(name string, r Run) bool {
-	p, _, err := d.find(name)
-	return err == nil && p.Name == r.Projection
+	p, explicit, err := d.find(name)
+	return err == nil && p.Name == r.Projection && (!explicit || p.Version == r.Version)
 }
 
 // serving is the version that answers reads, as this release has it.

@@ -11,7 +11,8 @@
 //	   log ends, then     passes over slices,     the engine,      views in
 //	   the store's head   each with its rows      past the head    Redis
 //
-// What a caller relies on: a projection has one unfinished run; a worker that was replaced writes nothing, since every
+// What a caller relies on: a projection has one unfinished run, and each live version
+// one that only looks at it, or mends a key, beside that; a worker that was replaced writes nothing, since every
 // transaction begins with the lease; a version that serves is never touched; a run that is cancelled, or fails, leaves
 // nothing behind; the pointer moves to a version that was verified and keeps up, or with a reason that is kept.
 //

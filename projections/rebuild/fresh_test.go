@@ -99,9 +99,6 @@ func TestAVersionIsHeldToTheStoreWhileItIsWritten(t *testing.T) {
 			t.Errorf("%+v: %+v", r, r.Report)
 		}
 
-		for _, o := range []Options{{Sample: 3}, {Fresh: true, Against: 2}, {Fresh: true, Seed: 3}, {Fresh: true, Sample: -1}} {
-			w.refused(Request{Kind: Verify, Projection: "toy@1", Options: o})
-		}
 		w.refused(Request{Kind: Verify, Projection: "toy@2", Options: Options{Fresh: true}})
 	})
 }

@@ -56,7 +56,6 @@ func TestTheRowsOfAKeyAreMadeAgainWhileItIsWritten(t *testing.T) {
 		}
 		w.equal(old)
 		w.refused(Request{Kind: Rebuild, Projection: "toy@2", Options: Options{Key: "salon-0"}})
-		w.refused(Request{Kind: Verify, Projection: "toy@1", Options: Options{Key: "salon-0"}})
 		w.serves(1)
 	})
 }

@@ -1,6 +1,7 @@
 package rebuild
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"database/sql"
@@ -16,48 +17,84 @@ var errLost = errors.New("another worker has taken the run over")
 
 // lease is a worker's hold of a run. Nothing is written without it.
 type lease struct {
-	db         *reads.DB
-	projection string
-	run        string
-	claim      string
-	epoch      int64
+	db    *reads.DB
+	of    string // Run.leased
+	run   string
+	claim string
+	epoch int64
 }
 
-// reserve makes a new run the projection's only one. Until it has ended there can be no other.
+// reserve makes a new run the only one of its projection, or aside of that of its version. Until it has ended there can be no
+// other; and a version is not dropped under one that looks at it.
 func reserve(ctx context.Context, tx *sql.Tx, dialect reads.Dialect, r Run) error {
-	insert, lock := "INSERT INTO projection_leases (projection, run_id, claim, epoch) VALUES (?, '', '', 0) ON CONFLICT DO NOTHING", ""
-	if dialect == reads.MySQL {
-		insert, lock = "INSERT IGNORE INTO projection_leases (projection, run_id, claim, epoch) VALUES (?, '', '', 0)", " FOR UPDATE"
+	of := []string{r.leased()}
+	if r.Kind == Drop {
+		of = append(of, r.VersionID())
 	}
-	if _, err := tx.ExecContext(ctx, insert, r.Projection); err != nil {
-		return fmt.Errorf("reserve %s: %w", r.Projection, err)
+	for _, name := range of {
+		holder, err := holderOf(ctx, tx, dialect, name)
+		if err != nil {
+			return err
+		}
+		if holder != "" {
+			return busy(ctx, tx, holder)
+		}
 	}
-	var holder string
-	if err := tx.QueryRowContext(ctx, "SELECT run_id FROM projection_leases WHERE projection = ?"+lock, r.Projection).Scan(&holder); err != nil {
-		return fmt.Errorf("reserve %s: %w", r.Projection, err)
+	if r.aside() { // who drops it has locked, and waited for, the version's lease: it is known by now
+		var holder string
+		err := tx.QueryRowContext(ctx, "SELECT run_id FROM projection_leases WHERE projection = ?", r.Projection).Scan(&holder)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return fmt.Errorf("reserve %s: %w", r.leased(), err)
+		}
+		if holder != "" {
+			if other, err := getRun(ctx, tx, holder); err != nil || other.Kind == Drop && other.Version == r.Version {
+				return cmp.Or(err, busy(ctx, tx, holder))
+			}
+		}
 	}
-	if holder != "" {
-		return &RefusedError{Code: "projection.busy", Why: fmt.Sprintf("run %s of %s has not ended: wait for it, or cancel it", holder, r.Projection)}
-	}
-	if _, err := tx.ExecContext(ctx, "UPDATE projection_leases SET run_id = ?, claim = '', epoch = epoch + 1 WHERE projection = ?", r.ID, r.Projection); err != nil {
-		return fmt.Errorf("reserve %s: %w", r.Projection, err)
+	if _, err := tx.ExecContext(ctx, "UPDATE projection_leases SET run_id = ?, claim = '', epoch = epoch + 1 WHERE projection = ?", r.ID, r.leased()); err != nil {
+		return fmt.Errorf("reserve %s: %w", r.leased(), err)
 	}
 	return insertRun(ctx, tx, r)
 }
 
+// holderOf is the run that has a lease, "" when none has, and will be none until the transaction has ended.
+func holderOf(ctx context.Context, tx *sql.Tx, dialect reads.Dialect, name string) (holder string, err error) {
+	insert, lock := "INSERT INTO projection_leases (projection, run_id, claim, epoch) VALUES (?, '', '', 0) ON CONFLICT DO NOTHING", ""
+	if dialect == reads.MySQL {
+		insert, lock = "INSERT IGNORE INTO projection_leases (projection, run_id, claim, epoch) VALUES (?, '', '', 0)", " FOR UPDATE"
+	}
+	if _, err := tx.ExecContext(ctx, insert, name); err != nil {
+		return "", fmt.Errorf("reserve %s: %w", name, err)
+	}
+	if err := tx.QueryRowContext(ctx, "SELECT run_id FROM projection_leases WHERE projection = ?"+lock, name).Scan(&holder); err != nil {
+		return "", fmt.Errorf("reserve %s: %w", name, err)
+	}
+	return holder, nil
+}
+
+// busy says for which run another has to wait.
+func busy(ctx context.Context, tx *sql.Tx, holder string) error {
+	r, err := getRun(ctx, tx, holder)
+	if err != nil {
+		return err
+	}
+	return &RefusedError{Code: "projection.busy", Why: fmt.Sprintf("the %s of %s, run %s, has not ended: wait for it, or cancel it", r.Kind, r.VersionID(), r.ID)}
+}
+
 // take makes this worker the run's, and refuses whoever was before. taken is false when another was quicker.
 func take(ctx context.Context, db *reads.DB, r Run) (l lease, taken bool, err error) {
-	l = lease{db: db, projection: r.Projection, run: r.ID, claim: rand.Text()}
+	l = lease{db: db, of: r.leased(), run: r.ID, claim: rand.Text()}
 	err = db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		var holder string
-		if err := tx.QueryRowContext(ctx, "SELECT run_id, epoch FROM projection_leases WHERE projection = ?", r.Projection).Scan(&holder, &l.epoch); err != nil {
+		if err := tx.QueryRowContext(ctx, "SELECT run_id, epoch FROM projection_leases WHERE projection = ?", l.of).Scan(&holder, &l.epoch); err != nil {
 			return err
 		}
 		if holder != r.ID {
 			return nil
 		}
 		n, err := affected(tx.ExecContext(ctx, "UPDATE projection_leases SET claim = ?, epoch = epoch + 1 WHERE projection = ? AND run_id = ? AND epoch = ?",
-			l.claim, r.Projection, r.ID, l.epoch))
+			l.claim, l.of, r.ID, l.epoch))
 		if err != nil || n != 1 {
 			return err
 		}
@@ -89,7 +126,7 @@ func (l lease) hold(ctx context.Context, tx *sql.Tx) error {
 	}
 	var claim string
 	var epoch int64
-	if err := tx.QueryRowContext(ctx, "SELECT claim, epoch FROM projection_leases WHERE projection = ?"+lock, l.projection).Scan(&claim, &epoch); err != nil {
+	if err := tx.QueryRowContext(ctx, "SELECT claim, epoch FROM projection_leases WHERE projection = ?"+lock, l.of).Scan(&claim, &epoch); err != nil {
 		return fmt.Errorf("look at the lease: %w", err)
 	}
 	if claim != l.claim || epoch != l.epoch {
@@ -115,7 +152,7 @@ func (l lease) define(ctx context.Context, fn func(ctx context.Context, x reads.
 	if l.db.Dialect() == reads.SQLite {
 		return l.write(ctx, func(ctx context.Context, tx *sql.Tx) error { return fn(ctx, tx) })
 	}
-	return l.db.Only(ctx, "rebuild/"+l.projection, func(ctx context.Context, x reads.Conn) error {
+	return l.db.Only(ctx, "rebuild/"+l.of, func(ctx context.Context, x reads.Conn) error {
 		if err := l.write(ctx, func(context.Context, *sql.Tx) error { return nil }); err != nil {
 			return err
 		}
@@ -162,7 +199,7 @@ func (l lease) end(ctx context.Context, r Run, result []byte, with func(ctx cont
 		_, err := tx.ExecContext(ctx, "UPDATE projection_runs SET state = ?, phase = ?, detail = ?, result = ?, done = ?, total = ?, events = ?, row_count = ?, rate = ?, eta = 0, ended_at = ? WHERE run_id = ?",
 			r.State, r.Phase, r.Detail, string(result), r.Done, r.Total, r.Events, r.Rows, r.Rate, time.Now().UnixMicro(), l.run)
 		if err == nil {
-			_, err = tx.ExecContext(ctx, "UPDATE projection_leases SET run_id = '', claim = '' WHERE projection = ?", l.projection)
+			_, err = tx.ExecContext(ctx, "UPDATE projection_leases SET run_id = '', claim = '' WHERE projection = ?", l.of)
 		}
 		if err != nil {
 			return fmt.Errorf("end run %s: %w", l.run, err)

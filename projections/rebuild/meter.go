@@ -19,6 +19,9 @@ func sampleOf(now time.Time, r *Run) sample {
 	if r.Phase == Loading {
 		return sample{now, r.Done, r.Events}
 	}
+	if r.Phase == Comparing {
+		return sample{now, r.Done, r.Rows}
+	}
 	return sample{now, r.Done, r.Done}
 }
 

@@ -73,16 +73,21 @@ func TestAVersionIsRebuiltUnderLoadAndEqualsTheFold(t *testing.T) {
 		for _, q := range []Request{
 			{Kind: Rebuild, Projection: "toy"}, {Kind: Rebuild, Projection: "toy@1"}, {Kind: Drop, Projection: "toy", Options: Options{Confirm: "toy_v2"}},
 			{Kind: Drop, Projection: "toy@1", Options: Options{Confirm: "toy_v1"}}, {Kind: Drop, Projection: "toy@2", Options: Options{Confirm: "toy"}}, {Kind: Rollback, Projection: "toy"},
-			{Kind: Pause, Projection: "toy@2", Options: Options{Reason: "\x1b[31mred\n"}}, {Kind: Switch, Projection: "toy@1"}, {Kind: Switch, Projection: "toy", Options: Options{Force: true}},
+			{Kind: Switch, Projection: "toy@1"}, {Kind: Switch, Projection: "toy", Options: Options{Force: true}},
 		} {
 			var no *RefusedError
 			if _, err := w.desk.Ask(t.Context(), q); !errors.As(err, &no) {
 				t.Errorf("%+v: %v", q, err)
 			}
 		}
-		for name, is := range map[string]bool{"toy": true, "toy@1": true, "toy_v2": true, "top": false, "toy@3": false} {
+		for name, is := range map[string]bool{"toy": true, "toy@2": true, "toy_v2": true, "toy@1": false, "top": false, "toy@3": false} {
 			if w.desk.Concerns(name, r) != is {
 				t.Errorf("a run of toy concerns %s: %t", name, !is)
+			}
+		}
+		for name, want := range map[string]int{"toy": 1, "toy@2": 1, "toy_v1": 0} {
+			if all, err := w.desk.Runs(t.Context(), name); err != nil || len(all) != want {
+				t.Errorf("runs of %s: %+v, %v", name, all, err)
 			}
 		}
 		for _, name := range []string{"top", "toy@3", "toy@x", "toy_v3"} {

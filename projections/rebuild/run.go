@@ -61,7 +61,7 @@ type Run struct {
 	AskedBy    string    `json:"asked_by"`
 	Reason     string    `json:"reason,omitempty" doc:"Why it was forced"`
 	Detail     string    `json:"detail,omitempty" doc:"Why it failed, or what it waits for"`
-	Done       int64     `json:"done" doc:"Of total: slices while loading, records while catching up, partitions while filling views, rows while comparing"`
+	Done       int64     `json:"done" doc:"Of total: slices while loading, records while catching up, partitions while filling views; while comparing, rows, or held to the event store slices, or keys of a sample"`
 	Total      int64     `json:"total"`
 	Events     int64     `json:"events" doc:"Read from the store since the worker began"`
 	Rows       int64     `json:"rows" doc:"Written, or compared"`
@@ -84,6 +84,18 @@ func (r Run) Ended() bool { return r.State != Asked && r.State != Running }
 // VersionID names the version, "reservations_v2".
 func (r Run) VersionID() string {
 	return engine.Projection{Name: r.Projection, Version: r.Version}.ID()
+}
+
+// aside tells whether a run only looks at, or mends, rows of a version that is live: it may be at work beside one that builds
+// or compares others.
+func (r Run) aside() bool { return r.Options.Fresh || r.Options.Key != "" }
+
+// leased names what a run has for itself until it has ended: the projection, or aside of that the version.
+func (r Run) leased() string {
+	if r.aside() {
+		return r.VersionID()
+	}
+	return r.Projection
 }
 
 // plan is what a rebuild goes by, noted once: the log's ends first, then the store's head. An event after the head was

@@ -30,8 +30,8 @@ type Partition struct {
 	Part  int32
 }
 
-// Worker carries out runs, one at a time. Any number may run, on any nodes: each run has one worker, and when that dies
-// another goes on.
+// Worker carries out runs, one at a time, and beside it one of those that only look at, or mend, a version that is live. Any
+// number may run, on any nodes: each run has one worker, and when that dies another goes on.
 type Worker struct {
 	Desk  *Desk
 	Store Source
@@ -54,8 +54,6 @@ type Worker struct {
 	Seen func(Run)
 	// At, when set, is called at each phase of a run, and after each portion of slices: for tests that kill there.
 	At func(phase string)
-
-	seen map[string]beats
 }
 
 type beats struct {
@@ -71,16 +69,26 @@ func (w *Worker) Run(ctx context.Context) error {
 	if w.Log == nil {
 		w.Log = slog.New(slog.DiscardHandler)
 	}
-	w.seen = map[string]beats{}
+	var lanes sync.WaitGroup
+	for _, aside := range []bool{false, true} {
+		lanes.Go(func() { w.lane(ctx, aside) })
+	}
+	lanes.Wait()
+	return nil
+}
+
+// lane carries out the runs of one kind.
+func (w *Worker) lane(ctx context.Context, aside bool) {
+	seen := map[string]beats{}
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-tick.C:
 		}
-		r, found, err := w.next(ctx)
+		r, found, err := w.next(ctx, seen, aside)
 		if err != nil || !found {
 			continue // the database is away: whoever projects says so
 		}
@@ -97,19 +105,19 @@ func (w *Worker) Run(ctx context.Context) error {
 
 // next finds a run that nobody works on: one that was just asked, or whose worker has been silent for too long by our own
 // clock, however the clocks of others go.
-func (w *Worker) next(ctx context.Context) (Run, bool, error) {
+func (w *Worker) next(ctx context.Context, seen map[string]beats, aside bool) (Run, bool, error) {
 	open, err := queryRuns(ctx, w.Desk.DB.Reader(), "WHERE state IN (?, ?) ORDER BY asked_at, run_id", Asked, Running)
 	if err != nil {
 		return Run{}, false, err
 	}
 	now := time.Now()
 	for _, r := range open {
-		if _, _, err := w.Desk.find(r.VersionID()); err != nil {
-			continue // another release's
+		if _, _, err := w.Desk.find(r.VersionID()); err != nil || r.aside() != aside {
+			continue // another release's, or lane's
 		}
-		last, known := w.seen[r.ID]
+		last, known := seen[r.ID]
 		if !known || last.n != r.beats {
-			w.seen[r.ID] = beats{r.beats, now}
+			seen[r.ID] = beats{r.beats, now}
 		}
 		if r.State == Asked || known && last.n == r.beats && now.Sub(last.at) > cmp.Or(w.Patience, 10*time.Second) {
 			return r, true, nil
