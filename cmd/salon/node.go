@@ -170,7 +170,7 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 			n.runners = append(n.runners, r)
 			group.Go(func() error { return r.Run(ctx) })
 		}
-		builder := &rebuild.Worker{Desk: n.versions(), Store: n.store, Codec: codec(), Log: n.tel.Log, Ends: n.endsOf, Seen: n.seen}
+		builder := &rebuild.Worker{Desk: n.versions(), Store: n.store, Scans: withoutSchema(n.servers.Events), Codec: codec(), Log: n.tel.Log, Ends: n.endsOf, Seen: n.seen}
 		group.Go(func() error { return builder.Run(ctx) })
 	}
 	if has(roleReactor) {

@@ -101,6 +101,7 @@ func (k *work) prepare(ctx context.Context, p engine.Projection) error {
 //
 // Memory is bounded by Parallel × MostRows rows of about 1 KiB with what a row costs around it, and two pages of events of
 // each reader (8 MiB), whatever the history is: a pass takes as many slices as fit, and gives those back that do not.
+// A store that has no index over slices is read once for a pass of all of them.
 func (k *work) load(ctx context.Context, p engine.Projection) error {
 	dialect := k.lease.db.Dialect()
 	err := k.lease.define(ctx, func(ctx context.Context, x reads.Conn) error { return engine.MakeBareTables(ctx, x, dialect, p) })
@@ -118,21 +119,30 @@ func (k *work) load(ctx context.Context, p engine.Projection) error {
 	defer bulk.Close()
 	defer k.keepPace(ctx)()
 	skips := bulk.Skips()
+	fold := func(ctx context.Context, from history, slices eventstore.SliceRange) error {
+		err := k.pass(ctx, from, bulk, todo, eventstore.Filter{Slices: slices, Without: skips})
+		if err == nil && k.At != nil {
+			k.At(Loading)
+		}
+		return err
+	}
+	if k.Scans {
+		for ranges := todo.round(); len(ranges) > 0; ranges = todo.round() {
+			if err := k.together(ctx, ranges, skips, fold); err != nil {
+				return err
+			}
+		}
+		return k.index(ctx, p)
+	}
 	group, loading := errgroup.WithContext(ctx)
 	for range k.parallel() {
 		group.Go(func() error {
-			for {
-				slices, more := todo.next()
-				if !more {
-					return nil
-				}
-				if err := k.pass(loading, bulk, todo, eventstore.Filter{Slices: slices, Without: skips}); err != nil {
+			for slices, more := todo.next(); more; slices, more = todo.next() {
+				if err := fold(loading, k.Store, slices); err != nil {
 					return err
 				}
-				if k.At != nil {
-					k.At(Loading)
-				}
 			}
+			return nil
 		})
 	}
 	if err := group.Wait(); err != nil {
@@ -142,26 +152,26 @@ func (k *work) load(ctx context.Context, p engine.Projection) error {
 }
 
 // pass folds a range of slices, or the part of it that fits into memory, and writes down its rows. An event that fails by
-// itself parks its key, and the range is folded once more without what follows for that.
-func (k *work) pass(ctx context.Context, bulk *engine.Bulk, todo *todo, f eventstore.Filter) error {
-	for {
-		failed := k.once(ctx, bulk, todo, &f)
-		p, again, err := bulk.Park(ctx, k.Store, k.run.plan.partitions(), k.run.plan.Head, failed)
-		if !again {
-			return err
-		}
-		k.Log.ErrorContext(ctx, "rebuild parked a key", "run", k.run.ID, "projection", p.Projection, "topic", p.Topic, "key", p.Key,
-			"position", p.FromPos, "type", p.EventType, "cause", p.Cause)
+// itself parks its key: the range is left to another pass, without what follows for that.
+func (k *work) pass(ctx context.Context, from history, bulk *engine.Bulk, todo *todo, f eventstore.Filter) error {
+	failed := k.once(ctx, from, bulk, todo, &f)
+	p, again, err := bulk.Park(ctx, k.Store, k.run.plan.partitions(), k.run.plan.Head, failed)
+	if !again {
+		return err
 	}
+	k.Log.ErrorContext(ctx, "rebuild parked a key", "run", k.run.ID, "projection", p.Projection, "topic", p.Topic, "key", p.Key,
+		"position", p.FromPos, "type", p.EventType, "cause", p.Cause)
+	todo.giveBack(f.Slices)
+	return nil
 }
 
 // once narrows the range to what fits into memory.
-func (k *work) once(ctx context.Context, bulk *engine.Bulk, todo *todo, f *eventstore.Filter) error {
+func (k *work) once(ctx context.Context, from history, bulk *engine.Bulk, todo *todo, f *eventstore.Filter) error {
 	fill := bulk.New()
 	defer fill.Close()
 	var after uint64
 	for {
-		full, err := k.read(ctx, fill, &after, *f)
+		full, err := k.read(ctx, from, fill, &after, *f)
 		if err != nil {
 			return fmt.Errorf("read slices %d to %d: %w", f.Slices.From, f.Slices.To-1, err)
 		}
@@ -201,9 +211,9 @@ func (k *work) remark(ctx context.Context, text string) {
 
 // read folds events from a position on, up to the head of the plan or until the Filling is full. Of a single slice that is too
 // large, it spills what it has.
-func (k *work) read(ctx context.Context, fill *engine.Filling, after *uint64, f eventstore.Filter) (full bool, err error) {
+func (k *work) read(ctx context.Context, from history, fill *engine.Filling, after *uint64, f eventstore.Filter) (full bool, err error) {
 	read, spilled, began := int64(0), false, time.Now() // since the last rest
-	for e, err := range k.Store.ReadAll(ctx, *after, f) {
+	for e, err := range from.ReadAll(ctx, *after, f) {
 		if err != nil {
 			return false, err
 		}

@@ -2,6 +2,7 @@ package rebuild
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -13,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -57,14 +59,14 @@ func (w *world) indexed(p engine.Projection) {
 	}
 }
 
-// passes counts how often a store is read by slices.
+// passes counts how often a store is read through.
 type passes struct {
 	*memory
 	n int
 }
 
 func (s *passes) ReadAll(ctx context.Context, after uint64, f eventstore.Filter) iter.Seq2[eventstore.Recorded, error] {
-	if f.Slices.Len() > 0 {
+	if f.Key == "" {
 		s.mu.Lock()
 		s.n++
 		s.mu.Unlock()
@@ -92,6 +94,83 @@ func TestAHistoryThatFitsIsReadOnceAWorker(t *testing.T) {
 		w.equal(w.newest)
 		w.indexed(w.newest)
 	})
+}
+
+// One reader brings the events to all workers: what fits is read once, and what does not once for each of a few rounds, in
+// which several passes are made. Keys are parked as otherwise.
+func TestAStoreWithoutAnIndexIsReadOnceForAllWorkers(t *testing.T) {
+	t.Parallel()
+	onDatabases(t, func(t *testing.T, url string) {
+		w := newWorld(t, url, toy(nil))
+		w.store.addMany(2000, 8000)
+		w.caughtUp(w.newest.Earlier[0])
+		for _, c := range []struct{ most, reads, made int }{{0, 1, 2}, {1000, 4, 5}} {
+			store, made := &passes{memory: w.store}, new(atomic.Int64)
+			worker := w.worker()
+			worker.Store, worker.Scans, worker.Parallel, worker.MostRows = store, true, 2, c.most
+			worker.At = func(phase string) {
+				if phase == Loading {
+					made.Add(1)
+				}
+			}
+			stop := w.start(worker.Run)
+			if r := w.ask(Request{Kind: Rebuild, Projection: "toy"}); r.State != Done {
+				t.Errorf("%+v", r)
+			}
+			t.Logf("%d passes, the store was read %d times", made.Load()-1, store.n)
+			if store.n > c.reads || int(made.Load())-1 < c.made { // the phase itself is told once
+				t.Errorf("the store was read %d times for %d passes", store.n, made.Load()-1)
+			}
+			w.equal(w.newest)
+			w.indexed(w.newest)
+			w.ask(Request{Kind: Drop, Projection: "toy@2", Options: Options{Confirm: "toy_v2"}})
+			stop()
+		}
+	})
+}
+
+// A worker that fails ends the reader, and the others, which take what they have for no more than it is.
+func TestAReaderEndsWithAWorkerThatFails(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("broken")
+	for name, c := range map[string]struct {
+		store Source
+		fail  bool
+	}{"a worker": {&endless{events: 1_000_000, keys: 2000, watch: 1 << 30}, true}, "the store": {&failing{broken}, false}} {
+		k := &work{Worker: &Worker{Store: c.store}, run: Run{plan: &plan{Head: 1 << 40}}}
+		var whole atomic.Int64
+		err := k.together(t.Context(), []eventstore.SliceRange{{From: 0, To: 512}, {From: 512, To: 1024}}, nil, func(ctx context.Context, from history, r eventstore.SliceRange) error {
+			n := 0
+			for _, err := range from.ReadAll(ctx, 0, eventstore.Filter{Slices: r}) {
+				if err != nil {
+					return err
+				}
+				if n++; c.fail && r.From == 0 && n == 10 {
+					return broken
+				}
+			}
+			whole.Add(1)
+			return nil
+		})
+		if !errors.Is(err, broken) || whole.Load() != 0 {
+			t.Errorf("%s: %v, and %d took it for the whole", name, err, whole.Load())
+		}
+	}
+}
+
+// failing is a store that breaks after an event.
+type failing struct{ err error }
+
+func (s *failing) ReadAll(context.Context, uint64, eventstore.Filter) iter.Seq2[eventstore.Recorded, error] {
+	return func(yield func(eventstore.Recorded, error) bool) {
+		if yield(eventstore.Recorded{Position: 1, Key: "a"}, nil) {
+			yield(eventstore.Recorded{}, s.err)
+		}
+	}
+}
+
+func (s *failing) Head(context.Context) (eventstore.Head, error) {
+	return eventstore.Head{Position: 2}, nil
 }
 
 // withoutLocal stands before a MySQL server and takes LOAD DATA LOCAL out of what a client says that it can: the server then
@@ -206,7 +285,7 @@ func (s *endless) ReadAll(_ context.Context, after uint64, f eventstore.Filter) 
 	return func(yield func(eventstore.Recorded, error) bool) {
 		for i := int(after); i < s.events; i++ { //nolint:gosec // small
 			key := strconv.Itoa(i%s.keys) + strings.Repeat("-", 100)
-			if !f.Slices.Has(eventstore.Slice(key)) {
+			if f.Slices.Len() > 0 && !f.Slices.Has(eventstore.Slice(key)) {
 				continue
 			}
 			s.look()

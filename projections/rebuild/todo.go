@@ -1,6 +1,7 @@
 package rebuild
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/dangdangsalon/salon/eventstore"
@@ -38,19 +39,42 @@ const least = 16
 func (t *todo) next() (r eventstore.SliceRange, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	from, left := 0, 0
-	for s := eventstore.Slices - 1; s >= 0; s-- {
-		if t.left[s] {
-			from, left = s, left+1
+	return t.take(t.portion())
+}
+
+// round takes as many ranges as there are workers, so that one reading of the store is of use to all of them; none when no
+// slice is left.
+func (t *todo) round() (ranges []eventstore.SliceRange) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.portion()
+	for range t.workers {
+		if r, ok := t.take(n); ok {
+			ranges = append(ranges, r)
 		}
 	}
-	if left == 0 {
-		return r, false
+	return ranges
+}
+
+// portion is how many slices one worker should take.
+func (t *todo) portion() int {
+	if t.done == 0 {
+		return t.share
 	}
-	n := t.share
-	if t.done > 0 {
-		fit := max(1, t.most*t.done/max(1, t.rows)*9/10) // some slices have more than others
-		n = min(fit, max(least, (left+t.workers-1)/t.workers))
+	left := 0
+	for _, is := range t.left {
+		if is {
+			left++
+		}
+	}
+	fit := max(1, t.most*t.done/max(1, t.rows)*9/10) // some slices have more than others
+	return min(fit, max(least, (left+t.workers-1)/t.workers))
+}
+
+func (t *todo) take(n int) (r eventstore.SliceRange, ok bool) {
+	from := slices.Index(t.left[:], true)
+	if from < 0 {
+		return r, false
 	}
 	r = eventstore.SliceRange{From: from, To: from}
 	for r.To < eventstore.Slices && t.left[r.To] && r.Len() < n {

@@ -36,6 +36,9 @@ type Worker struct {
 	Desk  *Desk
 	Store Source
 	Codec *eventstore.Codec
+	// Scans says that the store reads all it has whichever slices are asked for, as EventStoreDB does: then one reader reads it
+	// once for all passes that are made at a time.
+	Scans bool
 	// Ends tells where each partition of the topics ends in Kafka.
 	Ends func(ctx context.Context, topics []string) (map[Partition]int64, error)
 	// Log defaults to nowhere.
