@@ -136,7 +136,7 @@ func TestAReaderEndsWithAWorkerThatFails(t *testing.T) {
 	for name, c := range map[string]struct {
 		store Source
 		fail  bool
-	}{"a worker": {&endless{events: 1_000_000, keys: 2000, watch: 1 << 30}, true}, "the store": {&failing{broken}, false}} {
+	}{"a worker": {newEndless(1_000_000, 2000, 1<<30), true}, "the store": {&failing{broken}, false}} {
 		k := &work{Worker: &Worker{Store: c.store}, run: Run{plan: &plan{Head: 1 << 40}}}
 		var whole atomic.Int64
 		err := k.together(t.Context(), []eventstore.SliceRange{{From: 0, To: 512}, {From: 512, To: 1024}}, nil, func(ctx context.Context, from history, r eventstore.SliceRange) error {
@@ -271,24 +271,35 @@ func TestSlicesAreHandedOutUntilAllAreDone(t *testing.T) {
 }
 
 // endless is a history that is made while it is read, and watches the heap meanwhile: so that whatever is held is the
-// rebuild's. Every event makes a row.
+// rebuild's. Every event makes a row. What is passed over costs next to nothing, as with an index over slices.
 type endless struct {
-	events, keys int
-	watch        int // after how many events the heap is looked at
+	events int
+	keys   []string
+	slices []int // of the keys
+	watch  int   // after how many events the heap is looked at
 
 	mu   sync.Mutex
 	read int
 	heap uint64
 }
 
+func newEndless(events, keys, watch int) *endless {
+	s := &endless{events: events, watch: watch}
+	for i := range keys {
+		key := strconv.Itoa(i) + strings.Repeat("-", 100)
+		s.keys, s.slices = append(s.keys, key), append(s.slices, eventstore.Slice(key))
+	}
+	return s
+}
+
 func (s *endless) ReadAll(_ context.Context, after uint64, f eventstore.Filter) iter.Seq2[eventstore.Recorded, error] {
 	return func(yield func(eventstore.Recorded, error) bool) {
 		for i := int(after); i < s.events; i++ { //nolint:gosec // small
-			key := strconv.Itoa(i%s.keys) + strings.Repeat("-", 100)
-			if f.Slices.Len() > 0 && !f.Slices.Has(eventstore.Slice(key)) {
+			if f.Slices.Len() > 0 && !f.Slices.Has(s.slices[i%len(s.slices)]) {
 				continue
 			}
 			s.look()
+			key := s.keys[i%len(s.keys)]
 			e := eventstore.Recorded{
 				Position: uint64(i + 1), Stream: "groomer-x", Key: key, Type: added{}.EventType(), Metadata: []byte(`{}`), //nolint:gosec // not negative
 				Data: fmt.Appendf(nil, `{"N":%d}`, i),
@@ -332,7 +343,7 @@ func TestMemoryIsBoundedWhateverTheHistory(t *testing.T) {
 			must(t, err)
 			t.Cleanup(func() { db.Close() })
 			must(t, db.Migrate(t.Context()))
-			store := &endless{events: events, keys: 20_000, watch: events / 40}
+			store := newEndless(events, 20_000, events/40)
 			w := &world{t: t, db: db, desk: &Desk{DB: db, Of: []engine.Projection{p}}}
 			w.start((&Worker{
 				Desk: w.desk, Store: store, Codec: codec(), Log: w.log(), Parallel: 2, MostRows: most,
