@@ -67,7 +67,7 @@ func newExecutor(t testing.TB, store eventstore.Store) *Executor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return NewExecutor(Config{Store: store, Keys: keys})
+	return NewExecutor(Config{Store: store, Keys: keys, PostRate: -1})
 }
 
 // run posts name under key in stream "r".

@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"container/list"
 	"context"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dangdangsalon/salon/eventstore"
+	"github.com/dangdangsalon/salon/internal/ratelimit"
 	"github.com/dangdangsalon/salon/internal/sealed"
 )
 
@@ -25,6 +27,9 @@ type Config struct {
 	// CachedBytes bounds the same by an estimate of the memory that they take; the one used last always stays. Defaults
 	// to 128 MiB: some 4,000 books of 30 open reservations.
 	CachedBytes int
+	// PostRate is chat messages a second for each sender, with bursts of twice as many, by HTTP and live together; below 0
+	// is no limit. Counted per process. Defaults to 10: faster than a person types, slower than one fills a room.
+	PostRate float64
 }
 
 // Executor runs commands. Safe for concurrent use.
@@ -37,6 +42,7 @@ type Executor struct {
 	locks   locks
 	cache   cache
 	life    life
+	posts   *ratelimit.Limiter
 }
 
 // NewExecutor makes an Executor.
@@ -53,6 +59,7 @@ func NewExecutor(cfg Config) *Executor {
 	if x.holdTTL == 0 {
 		x.holdTTL = 5 * time.Minute
 	}
+	x.posts = ratelimit.New(cmp.Or(cfg.PostRate, 10))
 	if x.cache.most == 0 {
 		x.cache.most = 4096
 	}

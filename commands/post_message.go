@@ -67,7 +67,13 @@ func PostMessageID(by domain.Actor, room, clientMessageID string) uuid.UUID {
 }
 
 // PostMessage decides and records. Seq of the state is the message's, At when it was sent.
+//
+// A sender who is too fast is refused with 429 rate.limited before anything is looked at, whatever the post would have come
+// to: made-up rooms and repeats cost reads, too. A repeat that comes in time gets its answer.
 func (x *Executor) PostMessage(ctx context.Context, m Meta, room string, r PostMessage) (Result[chat.Room], error) {
+	if wait, ok := x.posts.Take(m.Actor.Subject()); !ok {
+		return Result[chat.Room]{}, problem.RateLimited("too many messages; slow down", wait)
+	}
 	entry, err := x.enter(room)
 	if err != nil {
 		return Result[chat.Room]{}, err

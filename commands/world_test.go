@@ -86,7 +86,7 @@ func (w *world) node() (*Executor, http.Handler) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	x := NewExecutor(Config{Store: w.store, Keys: keys})
+	x := NewExecutor(Config{Store: w.store, Keys: keys, PostRate: -1})
 	s := httpserver.New(httpserver.Config{Verifier: tokens{}})
 	Register(s.API(), x)
 	return x, s.Handler()

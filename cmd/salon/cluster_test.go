@@ -88,7 +88,7 @@ func (c *cluster) member(t *testing.T, name string, roles ...string) *member {
 		if (r == "commands" || r == "readapi" || r == "live") && m.url == "" {
 			address := harness.Address(t)
 			m.url = "http://" + address
-			m.args = append(m.args, "--listen", address, "--rate-limit", "0", "--master-key-file", c.masterFile, "--auth-key-file", c.authFile)
+			m.args = append(m.args, "--listen", address, "--rate-limit", "0", "--post-rate", "0", "--master-key-file", c.masterFile, "--auth-key-file", c.authFile)
 		}
 	}
 	if m.url != "" {

@@ -27,7 +27,7 @@ func TestKillingTheOneProcessLosesNothing(t *testing.T) {
 	data, address := filepath.Join(t.TempDir(), "data"), harness.Address(t)
 	url := "http://" + address
 	up := func() *harness.Process {
-		return harness.Start(t, nil, "up", "--data", data, "--listen", address, "--rate-limit", "0")
+		return harness.Start(t, nil, "up", "--data", data, "--listen", address, "--rate-limit", "0", "--post-rate", "0")
 	}
 	p := up()
 	p.Ready(t, url)

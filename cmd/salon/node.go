@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -142,7 +143,9 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 		}
 	}
 	if has(roleCommands) || has(roleReactor) || has(roleLive) {
-		n.executor = commands.NewExecutor(commands.Config{Store: n.store, Keys: keys, HoldTTL: n.http.HoldTTL})
+		n.executor = commands.NewExecutor(commands.Config{
+			Store: n.store, Keys: keys, HoldTTL: n.http.HoldTTL, PostRate: cmp.Or(n.http.PostRate, -1),
+		})
 	}
 	n.writes = has(roleCommands)
 	if has(roleLive) {

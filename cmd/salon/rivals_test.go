@@ -23,7 +23,7 @@ func TestOfFortyRivalsForASlotOneGetsIt(t *testing.T) {
 	var nodes []string
 	for range 2 {
 		address := harness.Address(t)
-		p := harness.Start(t, nil, "serve", "commands", "--events", c.events, "--listen", address, "--rate-limit", "0", "--log-level", "warn",
+		p := harness.Start(t, nil, "serve", "commands", "--events", c.events, "--listen", address, "--rate-limit", "0", "--post-rate", "0", "--log-level", "warn",
 			"--master-key-file", c.masterFile, "--auth-key-file", c.authFile)
 		p.Ready(t, "http://"+address)
 		nodes = append(nodes, "http://"+address)

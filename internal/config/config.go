@@ -48,6 +48,7 @@ type HTTP struct {
 	Listen        string        `help:"Address of the API." default:"127.0.0.1:8080"`
 	MetricsListen string        `help:"Address of /metrics, when it is not to be on the API's." placeholder:"HOST:PORT"`
 	RateLimit     float64       `help:"Requests a second and subject; 0 is no limit." default:"50"`
+	PostRate      float64       `help:"Chat messages a second and sender; 0 is no limit." default:"10"`
 	CORSOrigins   []string      `name:"cors-origins" help:"Origins that browsers may call from." placeholder:"ORIGIN"`
 	HoldTTL       time.Duration `help:"How long a hold keeps its slot." default:"5m"`
 }

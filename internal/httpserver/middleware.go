@@ -151,9 +151,10 @@ func (s *Server) admit(ctx context.Context, header, address string, who []string
 	if !signedIn {
 		subject = "address:" + address
 	}
+	if wait, ok := s.limiter.Take(subject); !ok {
+		return id, problem.RateLimited("too many requests; slow down", wait)
+	}
 	switch {
-	case !s.limiter.allow(subject):
-		return id, problem.New(http.StatusTooManyRequests, "rate.limited", "too many requests; slow down").RetryAfter(1)
 	case p != nil || allowed(who, id.Role):
 		return id, p
 	case signedIn:

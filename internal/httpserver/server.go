@@ -24,6 +24,7 @@ import (
 
 	"github.com/dangdangsalon/salon/internal/auth"
 	"github.com/dangdangsalon/salon/internal/problem"
+	"github.com/dangdangsalon/salon/internal/ratelimit"
 )
 
 // Verifier turns a bearer token into the caller. An error is 401 auth.invalid, unless it is a problem of its own.
@@ -55,7 +56,7 @@ type Server struct {
 	cfg     Config
 	echo    *echo.Echo
 	api     huma.API
-	limiter *limiter
+	limiter *ratelimit.Limiter
 }
 
 // The hooks of huma are package variables: set once, before the first server exists.
@@ -73,7 +74,7 @@ func New(cfg Config) *Server {
 	if cfg.Version == "" {
 		cfg.Version = "dev"
 	}
-	s := &Server{cfg: cfg, echo: echo.New(), limiter: newLimiter(cfg.RateLimit)}
+	s := &Server{cfg: cfg, echo: echo.New(), limiter: ratelimit.New(cfg.RateLimit)}
 	s.echo.HideBanner, s.echo.HidePort = true, true
 	s.echo.HTTPErrorHandler = s.fail
 	s.echo.IPExtractor = echo.ExtractIPDirect()

@@ -236,17 +236,6 @@ func TestEachSubjectHasItsOwnRate(t *testing.T) {
 	}
 }
 
-func TestTheLimitersMemoryIsBounded(t *testing.T) {
-	t.Parallel()
-	l := newLimiter(1)
-	for i := range maxSubjects + 500 {
-		l.allow(fmt.Sprint(i))
-	}
-	if len(l.subjects) > maxSubjects {
-		t.Errorf("%d subjects", len(l.subjects))
-	}
-}
-
 func TestAnswersCarrySecurityHeaders(t *testing.T) {
 	t.Parallel()
 	h := newTestServer(t, Config{}).Handler()

@@ -10,9 +10,11 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"go.opentelemetry.io/otel/trace"
@@ -48,6 +50,11 @@ func Invalid(location, message string) *Problem {
 	p := New(http.StatusBadRequest, "request.invalid", "the request is malformed or out of range")
 	p.Errors = []Detail{{Location: location, Message: message}}
 	return p
+}
+
+// RateLimited is 429 rate.limited: nothing was done, and after wait it may be.
+func RateLimited(detail string, wait time.Duration) *Problem {
+	return New(http.StatusTooManyRequests, "rate.limited", detail).RetryAfter(int(max(1, math.Ceil(wait.Seconds()))))
 }
 
 // RetryAfter tells the caller to come back in so many seconds.
