@@ -34,6 +34,41 @@ func (x *Executor) enter(room string) (*entry, error) {
 	return e, nil
 }
 
+// Entered is a room as it stands in the store: who may read what of it.
+type Entered struct {
+	Members                   chat.Members
+	Seq                       uint64 // of the last message; 0 for none
+	CustomerLeft, GroomerLeft chat.Left
+	// Revision is of the room's stream; what the log brings after it is news. -1 when nobody has posted or left yet: then
+	// the members are the reservation's.
+	Revision int64
+}
+
+// Enter reads who is in a room, on from what is remembered of it to the end of its stream. It is refused with
+// chat.ErrRoomUnknown when there is no such reservation. Whether the caller is one of the members is the caller's to tell.
+func (x *Executor) Enter(ctx context.Context, room string) (Entered, error) {
+	entry, err := x.enter(room)
+	if err != nil {
+		return Entered{}, err
+	}
+	r, err := Load(ctx, x, entry.Target)
+	if err != nil {
+		return Entered{}, err
+	}
+	if r.State.RoomID == "" {
+		_, found, err := entry.Recall(ctx, r.State)
+		if err != nil {
+			return Entered{}, err
+		}
+		if !found {
+			return Entered{}, chat.ErrRoomUnknown
+		}
+		return Entered{Members: entry.members, Revision: int64(r.Revision)}, nil
+	}
+	s := r.State
+	return Entered{s.Members, s.Seq, s.CustomerLeft, s.GroomerLeft, int64(r.Revision)}, nil
+}
+
 // membersOf is the parties of a reservation: of one that there is not, nobody.
 func (x *Executor) membersOf(ctx context.Context, reservationID string) (chat.Members, error) {
 	target, ok := bookOf(reservationID)
