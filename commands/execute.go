@@ -27,6 +27,9 @@ type Kind[S any] struct {
 	FoldVersion int
 	// Restore gives a decoded state what JSON does not carry. Optional.
 	Restore func(S) S
+	// Rewind is the state right after a fact of the stream, out of a later one; ok is false when that does not tell. It
+	// spares the answer of a repeated command a walk from the stream's beginning. Optional.
+	Rewind func(later S, f domain.Fact) (s S, ok bool)
 	// Size estimates the memory that a state takes, at a small and constant cost. Without it, smallState.
 	Size func(S) int
 }
@@ -243,10 +246,16 @@ func (c *execution[S]) replay(ctx context.Context, first eventstore.Command, nea
 	if !sealed.SameMessage(first.RequestHash, c.meta.RequestHash) {
 		return Result[S]{}, domain.Refuse("idempotency_key.reused", "this Idempotency-Key was used for another request here")
 	}
-	if first.Stream != c.target.Stream || near.Revision > first.LastRevision {
-		near = Folded[S]{Revision: eventstore.NoStream}
+	s, rewound := near, false
+	var err error
+	if first.Stream != c.target.Stream {
+		s = Folded[S]{Revision: eventstore.NoStream}
+	} else if near.Revision > first.LastRevision {
+		s, rewound, err = c.rewind(ctx, near, first.LastRevision)
 	}
-	s, err := read(ctx, c.Executor, c.target.Kind, first.Stream, near, first.LastRevision)
+	if err == nil && !rewound {
+		s, err = read(ctx, c.Executor, c.target.Kind, first.Stream, s, first.LastRevision)
+	}
 	if err != nil {
 		return Result[S]{}, happened(err)
 	}
@@ -254,6 +263,31 @@ func (c *execution[S]) replay(ctx context.Context, first eventstore.Command, nea
 		return Result[S]{}, fmt.Errorf("command %s ended at revision %d of %s, which ends at %d", first.ID, first.LastRevision, first.Stream, s.Revision)
 	}
 	return Result[S]{Folded: s, Stream: first.Stream, Key: c.target.Key, Replayed: true}, nil
+}
+
+// rewind is the target's state at a revision before near, or none when near does not tell.
+func (c *execution[S]) rewind(ctx context.Context, near Folded[S], to eventstore.Revision) (s Folded[S], ok bool, err error) {
+	s = Folded[S]{Revision: eventstore.NoStream}
+	if c.target.Kind.Rewind == nil || to < 0 {
+		return s, false, nil
+	}
+	if near, err = c.readOn(ctx, near); err != nil { // what is remembered may be of a history that is over
+		return s, false, err
+	}
+	for r, err := range c.store.ReadStream(ctx, c.target.Stream, to) {
+		if err != nil {
+			return s, false, fmt.Errorf("read %s: %w", c.target.Stream, err)
+		}
+		f, err := c.codec.Fact(r)
+		if err != nil {
+			return s, false, err
+		}
+		if then, ok := c.target.Kind.Rewind(near.State, f); ok && r.Revision == to {
+			return Folded[S]{State: then, Revision: to, Position: r.Position, At: r.RecordedAt, last: r.ID}, true, nil
+		}
+		break
+	}
+	return s, false, nil
 }
 
 // readOn reads what the stream has after s and keeps it.

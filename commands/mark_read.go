@@ -20,7 +20,7 @@ type MarkRead struct {
 	Seq uint64 `json:"seq" maximum:"9007199254740991"`
 }
 
-var markKind = Kind[chat.ReadMark]{Evolve: chat.EvolveRead, FoldVersion: chat.FoldVersion}
+var markKind = Kind[chat.ReadMark]{Evolve: chat.EvolveRead, FoldVersion: chat.FoldVersion, Rewind: chat.RewindRead}
 
 // MarkRead decides and records. A mark never goes back: an earlier one is a success that changes nothing.
 func (x *Executor) MarkRead(ctx context.Context, m Meta, room string, r MarkRead) (Result[chat.ReadMark], error) {

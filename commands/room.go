@@ -7,7 +7,7 @@ import (
 	"github.com/dangdangsalon/salon/eventstore"
 )
 
-var roomKind = Kind[chat.Room]{Evolve: chat.Evolve, FoldVersion: chat.FoldVersion}
+var roomKind = Kind[chat.Room]{Evolve: chat.Evolve, FoldVersion: chat.FoldVersion, Rewind: chat.Rewind}
 
 // entry is a room on the way to a decision: its target, and the members as the reservation names them.
 //

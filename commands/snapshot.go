@@ -64,11 +64,11 @@ func save[S any](ctx context.Context, x *Executor, k Kind[S], stream string, s F
 }
 
 // snapshotEach is how many events a snapshot may be behind. Reading and folding one costs 10 to 30 µs, a cold command
-// without them about 3 ms, saving a small state 0.1 to 1.5 ms: by 128 a cold load stays near what a new stream's costs,
-// and the saving near a hundredth of what the commands do. Of a large state, events of as many bytes (about 1 KiB each)
+// without them about 3 ms, saving a small state 0.1 to 1.5 ms: by 64 a cold load costs about a third more than a new
+// stream's (by 128 it came to half as much again), and the saving near a hundredth of what the commands do. Of a large state, events of as many bytes (about 1 KiB each)
 // pass first, so that snapshots are at most half of what is written.
 func snapshotEach[S any](k Kind[S], s Folded[S]) eventstore.Revision {
-	each := eventstore.Revision(128)
+	each := eventstore.Revision(64)
 	for size := eventstore.Revision(k.size(s.State)); each < size>>10; {
 		each *= 2
 	}

@@ -74,6 +74,34 @@ func Evolve(r Room, f domain.Fact) Room {
 	return r
 }
 
+// Rewind gives the room right after a fact of its own, out of what it became since. ok is false when that cannot be told: of
+// two who left with no message in between, it does not tell who was first.
+func Rewind(now Room, f domain.Fact) (then Room, ok bool) {
+	then = Room{RoomID: now.RoomID, Members: now.Members}
+	switch e := f.Event.(type) {
+	case Opened:
+		return then, true
+	case MessagePosted:
+		then.Seq = e.Seq
+	case MemberLeft:
+		if now.CustomerLeft.Gone && now.GroomerLeft.Gone && now.CustomerLeft.Seq == now.GroomerLeft.Seq {
+			return Room{}, false
+		}
+		then = Evolve(then, f)
+		then.Seq = e.Seq
+	default:
+		return Room{}, false
+	}
+	// Who had left before message n read to n-1 at most.
+	if now.CustomerLeft.Gone && now.CustomerLeft.Seq < then.Seq {
+		then.CustomerLeft = now.CustomerLeft
+	}
+	if now.GroomerLeft.Gone && now.GroomerLeft.Seq < then.Seq {
+		then.GroomerLeft = now.GroomerLeft
+	}
+	return then, true
+}
+
 // Message is what a member posts: a text or an image, sealed under the sender's key.
 type Message struct {
 	ClientMessageID string // the sender's own; a post is known by it, also when it is sent again

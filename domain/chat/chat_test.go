@@ -205,6 +205,15 @@ func TestMessagesAreNumberedWithoutHoles(t *testing.T) {
 		if diff := cmp.Diff(r, fold(history)); diff != "" {
 			t.Fatalf("replay (-live +replay)\n%s", diff)
 		}
+		for n := range history {
+			then, ok := Rewind(r, domain.Fact{Event: history[n]})
+			if want := fold(history[:n+1]); ok && then != want {
+				t.Fatalf("rewound to event %d (-want +got)\n%s", n, cmp.Diff(want, then))
+			}
+			if _, leaving := history[n].(MemberLeft); !ok && !(leaving && len(gone) == 2 && gone[ana] == gone[kim]) {
+				t.Fatalf("event %d, %T, cannot be rewound to", n, history[n])
+			}
+		}
 		for by, seq := range gone {
 			if head, err := r.Head("r1", both, by); err != nil || head != seq {
 				t.Fatalf("%s left at %d and reads to %d, %v", by.Subject(), seq, head, err)

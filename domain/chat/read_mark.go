@@ -26,3 +26,6 @@ func (m ReadMark) Mark(roomID string, by domain.Actor, seq, head uint64) ([]doma
 	}
 	return []domain.Event{ReadMarked{RoomID: roomID, Reader: by, Seq: seq}}, nil
 }
+
+// RewindRead gives the mark right after a fact of its own.
+func RewindRead(_ ReadMark, f domain.Fact) (ReadMark, bool) { return EvolveRead(ReadMark{}, f), true }
