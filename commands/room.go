@@ -90,34 +90,3 @@ func (x *Executor) membersOf(ctx context.Context, reservationID string) (chat.Me
 	}
 	return chat.Members{CustomerID: r.CustomerID, GroomerID: b.State.GroomerID}, nil
 }
-
-// Entered is a room as the store tells it now.
-type Entered struct {
-	Members      chat.Members
-	Seq          uint64 // of the last message; 0 for none
-	CustomerLeft chat.Left
-	GroomerLeft  chat.Left
-	Revision     int64 // of the chat stream; -1 when nobody has posted yet
-}
-
-// Enter reads a room on from the store, as a decision does. One that has no reservation is chat.ErrRoomUnknown.
-func (x *Executor) Enter(ctx context.Context, room string) (Entered, error) {
-	entry, err := x.enter(room)
-	if err != nil {
-		return Entered{}, err
-	}
-	r, err := Load(ctx, x, entry.Target)
-	if err != nil {
-		return Entered{}, err
-	}
-	e := Entered{r.State.Members, r.State.Seq, r.State.CustomerLeft, r.State.GroomerLeft, int64(r.Revision)}
-	if r.State.RoomID == "" {
-		if e.Members, err = x.membersOf(ctx, room); err != nil {
-			return Entered{}, err
-		}
-	}
-	if e.Members == (chat.Members{}) {
-		return Entered{}, chat.ErrRoomUnknown
-	}
-	return e, nil
-}
