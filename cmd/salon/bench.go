@@ -17,12 +17,14 @@ import (
 )
 
 type benchCmd struct {
-	Name    string        `arg:"" help:"append: an event store alone, each figure beside what its database can do. project: the projector alone, each figure beside what its database can do, and how soon rows can be seen. rebuild: a rebuild from history, beside a plain program that does the same once. e2e: the whole way, from a command to the rows. chat: sockets over two nodes." enum:"append,project,rebuild,e2e,chat"`
+	Name    string        `arg:"" help:"append: an event store alone, each figure beside what its database can do. project: the projector alone, each figure beside what its database can do, and how soon rows can be seen. rebuild: a rebuild from history, beside a plain program that does the same once, what those notice who book and read meanwhile, and the fill of a view, the verification and the switch that follow it. e2e: the whole way, from a command to the rows. chat: sockets over two nodes." enum:"append,project,rebuild,e2e,chat"`
 	Each    time.Duration `help:"How long each load lasts." default:"5s"`
 	Read    int           `help:"append: how many events there are to read." default:"500000"`
 	Project int           `help:"project: how many events are projected." default:"60000"`
 	Sizes   []int         `help:"rebuild: how many events the histories have, smallest first." default:"100000,300000,1000000"`
 	Plain   int           `help:"rebuild: the largest history that the plain program, which holds everything in memory, is measured with, too." default:"1000000"`
+	Past    int           `help:"rebuild: how many events the history has that is rebuilt while people go on booking." default:"2000000"`
+	Rounds  int           `help:"rebuild: how often a figure is taken; the median counts." default:"3"`
 	Callers int           `hidden:""` // append: be one of several processes
 	JSON    bool          `name:"json" help:"Print one JSON object."`
 	Profile string        `help:"Write a CPU profile of the loads, for go tool pprof." type:"path" placeholder:"FILE"`
@@ -105,7 +107,7 @@ func (c *benchCmd) Run(ctx context.Context, t *terminal) error {
 	case "project":
 		err = c.project(ctx, r, t.err)
 	case "rebuild":
-		err = (&rebuildBench{report: r, sizes: c.Sizes, plain: c.Plain, log: t.err}).run(ctx, c.Servers)
+		err = (&rebuildBench{report: r, sizes: c.Sizes, plain: c.Plain, past: c.Past, rounds: max(1, c.Rounds), each: c.Each, log: t.err}).run(ctx, c.Servers)
 	case "chat":
 		err = (&chatBench{report: r, each: c.Each, log: t.err}).measure(ctx, c.Servers)
 	default:

@@ -146,6 +146,11 @@ func (p *people) customer(i int) domain.Actor {
 	return domain.Actor{ID: fmt.Sprintf("bench-%s-%d", p.run, i), Role: domain.Customer}
 }
 
+// token is that of a command's answer.
+func (p *people) token(m mark) string {
+	return token.Token{Incarnation: p.incarnation, Entries: []token.Entry{{Topic: m.topic, Key: m.key, Position: m.pos}}}.String()
+}
+
 // directDesk calls the command layer as its HTTP operations do.
 type directDesk struct{ x *commands.Executor }
 
@@ -245,6 +250,8 @@ type load struct {
 	callers   int
 	rate      float64 // commands a second in all; 0: as fast as they go
 	readEvery int     // read back every n-th command over HTTP; 0: none
+	// enough, when it is closed, ends it before its time.
+	enough <-chan struct{}
 }
 
 // tally is what a load did.
@@ -277,7 +284,7 @@ func (l *load) run(ctx context.Context, lasts time.Duration) (tally, error) {
 func (l *load) play(ctx context.Context, caller int, began time.Time, lasts time.Duration, t *tally) error {
 	p := l.people
 	reader := p.reader(caller)
-	for n := 0; time.Since(began) < lasts; { // a story that began is told to its end: the next load finds the slot free
+	for n := 0; time.Since(began) < lasts && !l.ended(); { // a story that began is told to its end: the next load finds the slot free
 		round := p.round[caller]
 		p.round[caller]++
 		var hold, reservation string
@@ -302,7 +309,7 @@ func (l *load) play(ctx context.Context, caller int, began time.Time, lasts time
 			}
 			p.visible.accepted(m, answered)
 			if n++; l.readEvery > 0 && n%l.readEvery == 0 && reservation != "" {
-				reader.seen = token.Token{Incarnation: p.incarnation, Entries: []token.Entry{{Topic: m.topic, Key: m.key, Position: m.pos}}}.String()
+				reader.seen = p.token(m)
 				path := "/v1/reservations/" + reservation
 				if m.topic == wire.ChatTopic {
 					path = "/v1/chat/rooms/" + reservation + "/messages"
@@ -315,6 +322,15 @@ func (l *load) play(ctx context.Context, caller int, began time.Time, lasts time
 		}
 	}
 	return nil
+}
+
+func (l *load) ended() bool {
+	select {
+	case <-l.enough:
+		return true
+	default:
+		return false
+	}
 }
 
 func until(ctx context.Context, due time.Time) error {

@@ -100,13 +100,13 @@ func (b *projectBench) run(ctx context.Context, servers config.Servers) (err err
 	if err := topicsOf(servers).Ensure(ctx); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.dropTopics(context.WithoutCancel(ctx))) }()
+	defer func() { err = errors.Join(err, dropTopics(context.WithoutCancel(ctx), b.servers)) }()
 	return b.measure(ctx)
 }
 
-// dropTopics removes the topics, and the groups that read them.
-func (b *projectBench) dropTopics(ctx context.Context) error {
-	client, err := kgo.NewClient(kgo.SeedBrokers(b.servers.Brokers()...))
+// dropTopics removes the topics with the prefix, and the groups that read them.
+func dropTopics(ctx context.Context, servers config.Servers) error {
+	client, err := kgo.NewClient(kgo.SeedBrokers(servers.Brokers()...))
 	if err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func (b *projectBench) dropTopics(ctx context.Context) error {
 	}
 	var names []string // the relay's own topic too
 	for _, t := range topics.Names() {
-		if strings.HasPrefix(t, b.servers.Topics.TopicPrefix) {
+		if strings.HasPrefix(t, servers.Topics.TopicPrefix) {
 			names = append(names, t)
 		}
 	}
@@ -128,7 +128,7 @@ func (b *projectBench) dropTopics(ctx context.Context) error {
 	}
 	var own []string
 	for _, g := range groups.Groups() {
-		if strings.HasPrefix(g, b.servers.Topics.TopicPrefix) {
+		if strings.HasPrefix(g, servers.Topics.TopicPrefix) {
 			own = append(own, g)
 		}
 	}

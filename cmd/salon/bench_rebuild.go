@@ -1,30 +1,25 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"log/slog"
 	"math"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
-	"github.com/dangdangsalon/salon/domain"
-	"github.com/dangdangsalon/salon/domain/chat"
-	"github.com/dangdangsalon/salon/domain/groomer"
 	"github.com/dangdangsalon/salon/eventstore"
 	"github.com/dangdangsalon/salon/eventstore/postgres"
 	"github.com/dangdangsalon/salon/eventstore/sqlite"
 	"github.com/dangdangsalon/salon/internal/config"
+	"github.com/dangdangsalon/salon/internal/embedded"
 	"github.com/dangdangsalon/salon/projections/chatrooms"
 	"github.com/dangdangsalon/salon/projections/engine"
 	"github.com/dangdangsalon/salon/projections/reads"
@@ -33,11 +28,15 @@ import (
 )
 
 // rebuildBench measures a rebuild from an event store into the reads database: as `salon projections rebuild` does it, with its
-// runs, leases and slices, beside a plain program that does the same work once. Both databases are the benchmark's own.
+// runs, leases and slices, beside a plain program that does the same work once; then what follows one, and what those notice
+// who book and read meanwhile. All databases and topics are the benchmark's own.
 type rebuildBench struct {
 	report *report
-	sizes  []int // of the histories, in events
-	plain  int   // up to this size the plain program is measured, too: it holds everything in memory
+	sizes  []int         // of the histories, in events
+	plain  int           // up to this size the plain program is measured, too: it holds everything in memory
+	past   int           // events of the history that is rebuilt while people go on booking
+	rounds int           // of which the median counts, where a figure is taken more than once
+	each   time.Duration // how long a load lasts that waits for nothing else
 	log    io.Writer
 }
 
@@ -59,6 +58,34 @@ func workloads() []workload {
 }
 
 func (b *rebuildBench) run(ctx context.Context, servers config.Servers) error {
+	if err := b.besidePlain(ctx, servers); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "salon-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	inProcess := servers.Kafka == ""
+	if inProcess || servers.Redis == "" {
+		own, err := embedded.Start(dir)
+		if err != nil {
+			return err
+		}
+		defer own.Close()
+		servers.Redis = cmp.Or(servers.Redis, own.RedisURL())
+		if inProcess {
+			servers.Kafka, servers.Topics.Partitions, servers.Topics.Replication = own.Brokers()[0], embeddedPartitions, 1
+		}
+	}
+	if err := b.views(ctx, servers); err != nil {
+		return fmt.Errorf("views: %w", err)
+	}
+	return b.live(ctx, dir, servers, inProcess)
+}
+
+// besidePlain measures rebuilds into the reads database, each beside a plain program.
+func (b *rebuildBench) besidePlain(ctx context.Context, servers config.Servers) error {
 	for _, w := range workloads() {
 		var took []float64
 		for _, n := range b.sizes {
@@ -90,14 +117,14 @@ func (r *report) slope(what string, sizes []int, took []float64) {
 // the plain program has no part, it rebuilds once.
 func (b *rebuildBench) measure(ctx context.Context, servers config.Servers, w workload, events int) (seconds float64, err error) {
 	b.say("%s: making %d events …", w.name, events)
-	store, scan, drop, err := b.fill(ctx, servers.Events, w.history(events))
+	past, err := b.fill(ctx, servers.Events, w.history(events))
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, store.Close(), drop(context.WithoutCancel(ctx))) }()
+	defer func() { err = errors.Join(err, past.store.Close(), past.drop(context.WithoutCancel(ctx))) }()
 	var ours, plain, ratios, took []sample
 	rows, heap := 0, 0.0
-	for round := range rounds {
+	for round := range b.rounds {
 		into := ""
 		one := func(build func(ctx context.Context, db *reads.DB) (time.Duration, error)) (d time.Duration, err error) {
 			db, drop, err := b.reads(ctx, servers.Reads)
@@ -110,9 +137,9 @@ func (b *rebuildBench) measure(ctx context.Context, servers config.Servers, w wo
 			return build(ctx, db)
 		}
 		d, err := one(func(ctx context.Context, db *reads.DB) (time.Duration, error) {
-			d, n, most, err := b.rebuild(ctx, db, store, w.of)
-			rows, heap = n, max(heap, most)
-			return d, err
+			r, most, err := b.rebuild(ctx, db, past.store, w.of, 1)
+			rows, heap = int(r.Rows), max(heap, most)
+			return lasted(r), err
 		})
 		if err != nil {
 			return 0, err
@@ -126,7 +153,7 @@ func (b *rebuildBench) measure(ctx context.Context, servers config.Servers, w wo
 		}
 		d, err = one(func(ctx context.Context, db *reads.DB) (time.Duration, error) {
 			began := time.Now()
-			n, err := engine.PlainRebuild(ctx, db, w.of, codec(), scan(ctx))
+			n, err := engine.PlainRebuild(ctx, db, w.of, codec(), past.scan(ctx))
 			if err == nil && n != rows {
 				err = fmt.Errorf("%d rows were built, and %d by the plain program", rows, n)
 			}
@@ -150,99 +177,129 @@ func (b *rebuildBench) measure(ctx context.Context, servers config.Servers, w wo
 	return median(took, rate), nil
 }
 
-// rebuild lets a worker build the version, and answers how long it was at it, how many rows there are and the heap's most.
-func (b *rebuildBench) rebuild(ctx context.Context, db *reads.DB, store rebuild.Source, p engine.Projection) (took time.Duration, rows int, heap float64, err error) {
+// rebuild lets a worker build the version from the store, as of a log without events of so many partitions, and answers the
+// heap's most.
+func (b *rebuildBench) rebuild(ctx context.Context, db *reads.DB, from rebuild.Source, p engine.Projection, partitions int) (r rebuild.Run, heap float64, err error) {
 	desk := &rebuild.Desk{DB: db, Of: []engine.Projection{p}}
 	w := &rebuild.Worker{
-		Desk: desk, Store: store, Codec: codec(), Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Desk: desk, Store: from, Codec: codec(), Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Ends: func(context.Context, []string) (map[rebuild.Partition]int64, error) {
-			return map[rebuild.Partition]int64{{Topic: p.Topics[0]}: 0}, nil
+			ends := map[rebuild.Partition]int64{}
+			for part := range partitions {
+				ends[rebuild.Partition{Topic: p.Topics[0], Part: int32(part)}] = 0 //nolint:gosec // a partition count
+			}
+			return ends, nil
 		},
 	}
 	working, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(working) }()
 	defer func() { stop(); err = errors.Join(err, <-ended) }()
-	r, err := desk.Ask(ctx, rebuild.Request{Kind: rebuild.Rebuild, Projection: p.Name, By: "bench", Options: rebuild.Options{Pace: rebuild.Full}})
+	q := rebuild.Request{Kind: rebuild.Rebuild, Projection: p.ID(), By: "bench", Options: rebuild.Options{Pace: rebuild.Full}}
+	r, err = carriedOut(ctx, desk, q, func() {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		heap = max(heap, float64(m.HeapAlloc)/(1<<20))
+	})
+	return r, heap, err
+}
+
+// carriedOut asks for a run and waits for its end; meanwhile, unless it is nil, is called now and then. An error is one, too,
+// that the run came to, or that it found something wrong.
+func carriedOut(ctx context.Context, desk *rebuild.Desk, q rebuild.Request, meanwhile func()) (rebuild.Run, error) {
+	r, err := desk.Ask(ctx, q)
 	if err != nil {
-		return 0, 0, 0, err
+		return r, err
 	}
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for !r.Ended() {
 		select {
 		case <-ctx.Done():
-			return 0, 0, 0, ctx.Err()
+			return r, ctx.Err()
 		case <-tick.C:
 		}
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		heap = max(heap, float64(m.HeapAlloc)/(1<<20))
+		if meanwhile != nil {
+			meanwhile()
+		}
 		if r, err = desk.Run(ctx, r.ID); err != nil {
-			return 0, 0, 0, err
+			return r, err
 		}
 	}
-	if r.State != rebuild.Done {
-		return 0, 0, 0, fmt.Errorf("the rebuild is %s: %s", r.State, r.Detail)
+	if r.State != rebuild.Done || r.Report != nil && !r.Report.Equal() {
+		return r, fmt.Errorf("the %s of %s is %s: %s", r.Kind, r.VersionID(), r.State, r.Detail)
 	}
-	return r.EndedAt.Sub(r.StartedAt), int(r.Rows), heap, nil
+	return r, nil
+}
+
+// lasted is how long a worker was at a run.
+func lasted(r rebuild.Run) time.Duration { return r.EndedAt.Sub(r.StartedAt) }
+
+// archive is an event store of the benchmark's own.
+type archive struct {
+	url   string
+	store store
+	scan  func(context.Context) iter.Seq2[eventstore.Recorded, error]
+	drop  func(context.Context) error // once the store is closed
 }
 
 // fill makes a store of these events: in PostgreSQL when the URL says so, else a SQLite file.
-func (b *rebuildBench) fill(ctx context.Context, url string, events iter.Seq[eventstore.Recorded]) (
-	s store, scan func(context.Context) iter.Seq2[eventstore.Recorded, error], drop func(context.Context) error, err error,
-) {
-	if strings.HasPrefix(url, "postgres") {
-		scratch, drop, err := postgres.Scratch(ctx, url)
-		if err == nil {
-			if err = postgres.Fill(ctx, scratch, events); err == nil {
-				s, err = openEvents(ctx, scratch, nil)
-			}
-			if err != nil {
-				err = errors.Join(err, drop(context.WithoutCancel(ctx)))
-			}
+func (b *rebuildBench) fill(ctx context.Context, url string, events iter.Seq[eventstore.Recorded]) (a archive, err error) {
+	defer func() {
+		if err != nil && a.drop != nil {
+			err = errors.Join(err, a.drop(context.WithoutCancel(ctx)))
 		}
-		return s, func(ctx context.Context) iter.Seq2[eventstore.Recorded, error] {
-			return postgres.PlainScan(ctx, scratch)
-		}, drop, err
+	}()
+	if strings.HasPrefix(url, "postgres") {
+		if a.url, a.drop, err = postgres.Scratch(ctx, url); err != nil {
+			return a, err
+		}
+		a.scan = func(ctx context.Context) iter.Seq2[eventstore.Recorded, error] { return postgres.PlainScan(ctx, a.url) }
+		if err = postgres.Fill(ctx, a.url, events); err != nil {
+			return a, err
+		}
+		a.store, err = openEvents(ctx, a.url, nil)
+		return a, err
 	}
 	if url != "" {
-		return nil, nil, nil, usage(errors.New("bench rebuild reads PostgreSQL (--events postgres://…) or, without --events, SQLite"))
+		return a, usage(errors.New("bench rebuild reads PostgreSQL (--events postgres://…) or, without --events, SQLite"))
 	}
 	dir, err := os.MkdirTemp("", "salon-bench-")
 	if err != nil {
-		return nil, nil, nil, err
+		return a, err
 	}
 	path := filepath.Join(dir, eventsName)
-	drop = func(context.Context) error { return os.RemoveAll(dir) }
-	if err = sqlite.Migrate(ctx, path); err == nil {
-		if err = sqlite.Fill(ctx, path, events); err == nil {
-			s, err = openEvents(ctx, "sqlite:"+path, nil)
-		}
+	a.url, a.drop = "sqlite:"+path, func(context.Context) error { return os.RemoveAll(dir) }
+	a.scan = func(ctx context.Context) iter.Seq2[eventstore.Recorded, error] { return sqlite.PlainScan(ctx, path) }
+	if err = sqlite.Migrate(ctx, path); err != nil {
+		return a, err
 	}
+	if err = sqlite.Fill(ctx, path, events); err != nil {
+		return a, err
+	}
+	a.store, err = openEvents(ctx, a.url, nil)
+	return a, err
+}
+
+// ownReads makes a reads database of the benchmark's own, and answers where it is and how to drop it.
+func (b *rebuildBench) ownReads(ctx context.Context, url string) (own string, drop func(context.Context) error, err error) {
+	if strings.HasPrefix(url, "mysql:") {
+		return reads.Scratch(ctx, url)
+	}
+	dir, err := os.MkdirTemp("", "salon-bench-")
 	if err != nil {
-		err = errors.Join(err, drop(ctx))
+		return "", nil, err
 	}
-	return s, func(ctx context.Context) iter.Seq2[eventstore.Recorded, error] { return sqlite.PlainScan(ctx, path) }, drop, err
+	return "sqlite:" + filepath.Join(dir, readsName), func(context.Context) error { return os.RemoveAll(dir) }, nil
 }
 
 // reads makes a reads database of its own for one run.
 func (b *rebuildBench) reads(ctx context.Context, url string) (*reads.DB, func(context.Context) error, error) {
-	var drop func(context.Context) error
-	if strings.HasPrefix(url, "mysql:") {
-		scratch, dropIt, err := reads.Scratch(ctx, url)
-		if err != nil {
-			return nil, nil, err
-		}
-		url, drop = scratch, dropIt
-	} else {
-		dir, err := os.MkdirTemp("", "salon-bench-")
-		if err != nil {
-			return nil, nil, err
-		}
-		url, drop = "sqlite:"+filepath.Join(dir, readsName), func(context.Context) error { return os.RemoveAll(dir) }
+	own, drop, err := b.ownReads(ctx, url)
+	if err != nil {
+		return nil, nil, err
 	}
-	db, err := reads.Open(ctx, url)
+	db, err := reads.Open(ctx, own)
 	if err == nil {
 		err = db.Migrate(ctx)
 	}
@@ -250,130 +307,4 @@ func (b *rebuildBench) reads(ctx context.Context, url string) (*reads.DB, func(c
 		return nil, nil, errors.Join(err, drop(context.WithoutCancel(ctx)))
 	}
 	return db, func(ctx context.Context) error { return errors.Join(db.Close(), drop(ctx)) }, nil
-}
-
-// author writes one history. The same seed makes the same one.
-type author struct {
-	random *rand.Rand
-	at     time.Time
-}
-
-func newAuthor() *author {
-	return &author{rand.New(rand.NewPCG(1, 2)), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)} //nolint:gosec // no secret
-}
-
-func (a *author) sealed(subject string, bytes int) domain.Sealed {
-	c := make([]byte, bytes)
-	for i := range c {
-		c[i] = byte(a.random.Uint32())
-	}
-	return domain.Sealed{Subject: subject, KeyID: "k1", Cipher: c}
-}
-
-func (a *author) id() (id uuid.UUID) {
-	for i := range id {
-		id[i] = byte(a.random.Uint32())
-	}
-	return id
-}
-
-func (a *author) event(stream, key string, revision int, by domain.Actor, command string, e domain.Event) eventstore.Recorded {
-	a.at = a.at.Add(137 * time.Microsecond)
-	data, err := json.Marshal(e)
-	if err != nil {
-		panic(err) // our own types
-	}
-	id := a.id()
-	metadata, err := json.Marshal(eventstore.Metadata{CommandID: id, Command: command, Actor: by, CorrelationID: id.String(), CausationID: id.String()})
-	if err != nil {
-		panic(err)
-	}
-	return eventstore.Recorded{
-		Stream: stream, Revision: eventstore.Revision(revision), ID: id, Type: e.EventType(), Key: key, RecordedAt: a.at, Metadata: metadata, Data: data,
-	}
-}
-
-// turns is the key whose turn it is, of so many: none comes twice before all have come once.
-func turns(i, keys int) int { return i % keys * 7919 % keys }
-
-// bookings are the books of groomers, one for every 600 events: visit after visit of six events, the last of which is a
-// cancellation every fourth time.
-func bookings(events int) iter.Seq[eventstore.Recorded] {
-	return func(yield func(eventstore.Recorded) bool) {
-		a := newAuthor()
-		keys := max(1, events/600)
-		done := make([]int, keys)
-		for i := range events {
-			g := turns(i, keys)
-			n := done[g]
-			done[g]++
-			salon := fmt.Sprintf("salon-%06d", g)
-			visit := n / 6
-			id := salon + "." + eventstore.Suffix(uuid.UUID{byte(visit), byte(visit >> 8), byte(g), byte(g >> 8), byte(g >> 16)}, "visit")
-			customer := domain.Actor{ID: fmt.Sprintf("customer-%06d", (g*31+visit*17)%(10*keys)), Role: domain.Customer}
-			start := a.at.Add(48 * time.Hour).Truncate(15 * time.Minute)
-			day := start.Format(time.DateOnly)
-			of := groomer.Visit{
-				CustomerID: customer.ID, Start: start, Minutes: 60, BufferMinutes: 15, Mode: "shop", PriceKRW: 45_000,
-				Dogs:  []groomer.Dog{{Name: a.sealed("customer:"+customer.ID, 40), Size: "small", Services: []string{"bath", "trim"}}},
-				Phone: a.sealed("customer:"+customer.ID, 44),
-			}
-			var e domain.Event
-			switch n % 6 {
-			case 0:
-				e = groomer.SlotHeld{HoldID: id, Visit: of, ExpiresAt: a.at.Add(5 * time.Minute)}
-			case 1:
-				e = groomer.Requested{
-					ReservationID: id, HoldID: id, Visit: of, Day: day, Note: a.sealed("customer:"+customer.ID, 80),
-					Cancellation: []groomer.RefundTier{{HoursBefore: 24, RefundPercent: 100}}, ExpiresAt: a.at.Add(time.Hour),
-				}
-			case 2:
-				e = groomer.Confirmed{ReservationID: id, Day: day}
-			case 3:
-				e = groomer.Rescheduled{ReservationID: id, Start: start.Add(24 * time.Hour), FromStart: start, BufferMinutes: 15, Day: day, FromDay: day, Status: groomer.StatusConfirmed}
-			case 4:
-				e = groomer.CheckedIn{ReservationID: id, Day: day}
-				if visit%4 == 3 {
-					e = groomer.Reminded{ReservationID: id}
-				}
-			case 5:
-				e = groomer.Completed{ReservationID: id, Day: day}
-				if visit%4 == 3 {
-					e = groomer.Cancelled{ReservationID: id, Day: day, Reason: a.sealed("customer:"+customer.ID, 60), RefundPercent: 100}
-				}
-			}
-			if !yield(a.event(eventstore.GroomerStream(salon), salon, n, customer, "bench", e)) {
-				return
-			}
-		}
-	}
-}
-
-// messages are the talk of rooms, one for every 100 events: the room is opened, then the two write in turns.
-func messages(events int) iter.Seq[eventstore.Recorded] {
-	return func(yield func(eventstore.Recorded) bool) {
-		a := newAuthor()
-		keys := max(1, events/100)
-		done := make([]int, keys)
-		rooms := make([]string, keys)
-		for g := range rooms {
-			rooms[g] = fmt.Sprintf("salon-%06d", g/20) + "." + eventstore.Suffix(uuid.UUID{byte(g), byte(g >> 8), byte(g >> 16)}, "visit")
-		}
-		for i := range events {
-			g := turns(i, keys)
-			n := done[g]
-			done[g]++
-			members := []domain.Actor{{ID: fmt.Sprintf("customer-%06d", g%(keys/2+1)), Role: domain.Customer}, {ID: fmt.Sprintf("salon-%06d", g/20), Role: domain.Groomer}}
-			by := members[n%2]
-			var e domain.Event = chat.Opened{RoomID: rooms[g], CustomerID: members[0].ID, GroomerID: members[1].ID}
-			if n > 0 {
-				e = chat.MessagePosted{
-					RoomID: rooms[g], Seq: uint64(n), Sender: by, ClientMessageID: a.id().String(), Text: a.sealed(string(by.Role)+":"+by.ID, 60+a.random.IntN(80)), //nolint:gosec // small
-				}
-			}
-			if !yield(a.event(eventstore.ChatStream(rooms[g]), rooms[g], n, by, "bench", e)) {
-				return
-			}
-		}
-	}
 }
