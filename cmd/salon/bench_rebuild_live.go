@@ -180,9 +180,12 @@ func (b *rebuildBench) beside(ctx context.Context, n *node, p *people) error {
 	p.visible.reset()
 	enough := make(chan struct{})
 	l.enough = enough
+	var commands int
 	loaded := make(chan error, 1)
+	began := time.Now()
 	go func() {
-		_, err := l.run(ctx, time.Hour)
+		done, err := l.run(ctx, time.Hour)
+		commands = len(done.took)
 		loaded <- err
 	}()
 	r, err := carriedOut(ctx, n.versions(), rebuild.Request{Kind: rebuild.Rebuild, Projection: "reservations@1", By: "bench"}, nil)
@@ -190,7 +193,8 @@ func (b *rebuildBench) beside(ctx context.Context, n *node, p *people) error {
 	if err := errors.Join(err, <-loaded); err != nil {
 		return err
 	}
-	b.report.plain("rebuild at the normal pace beside it", lasted(r).Seconds(), "s")
+	b.report.plain(fmt.Sprintf("commands beside a rebuild, offered %d/s", liveRate), float64(commands)/time.Since(began).Seconds(), "/s")
+	b.report.plain("rebuild at the normal pace beside them", lasted(r).Seconds(), "s")
 	b.report.plain("of this, events", float64(r.Events)/lasted(r).Seconds(), "/s")
 	return b.seen(ctx, n, p, "while a version is rebuilt", func(what string, value float64, unit string) {
 		if strings.HasSuffix(what, "p99") {
