@@ -37,6 +37,8 @@ type Deps struct {
 type screens struct {
 	Deps
 	*Consistency
+	watching *watching
+	streams  *streams
 }
 
 // Register adds every screen to the API.
@@ -46,7 +48,7 @@ func newScreens(deps Deps) screens {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	return screens{deps, NewConsistency(deps.Reads, deps.Lives)}
+	return screens{deps, NewConsistency(deps.Reads, deps.Lives), newWatching(deps.Reads), newStreams()}
 }
 
 func (s screens) register(api huma.API) {
@@ -54,6 +56,7 @@ func (s screens) register(api huma.API) {
 	s.registerGroomers(api)
 	s.registerReservations(api)
 	s.registerHistory(api)
+	s.registerEvents(api)
 	s.registerStats(api)
 	s.registerCalendar(api)
 	s.registerChat(api)

@@ -88,7 +88,7 @@ func New(cfg Config) *Server {
 			AllowMethods: []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete},
 			AllowHeaders: []string{
 				"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Consistency-Token",
-				"Prefer", "X-Correlation-Id", "X-Request-Id", "Traceparent",
+				"Last-Event-ID", "Prefer", "X-Correlation-Id", "X-Request-Id", "Traceparent",
 			},
 			ExposeHeaders: []string{
 				"Consistency-Token", "ETag", "Idempotency-Key", "Idempotent-Replayed", "Preference-Applied", "Retry-After",
@@ -147,8 +147,20 @@ func (s *Server) Echo() *echo.Echo { return s.echo }
 // Handler serves everything.
 func (s *Server) Handler() http.Handler { return s.echo }
 
+type stoppingKey struct{}
+
+// Stopping ends when the server that a request came to begins to stop: an answer without end ends then. Out of a request
+// of [Server.Run]'s it never does.
+func Stopping(ctx context.Context) context.Context {
+	if stopping, ok := ctx.Value(stoppingKey{}).(context.Context); ok {
+		return stopping
+	}
+	return context.WithoutCancel(ctx)
+}
+
 // Run serves until ctx ends, then lets running requests finish for up to ten seconds. Hijacked connections (sockets)
-// are not waited for: who made them closes them.
+// are not waited for: who made them closes them. An answer without end asks Stopping, and lifts the time-outs below by an
+// http.ResponseController.
 func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	server := &http.Server{
 		Handler:           s.echo,
@@ -157,7 +169,10 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 		WriteTimeout:      60 * time.Second, // above the longest Prefer: wait
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context {
+			return context.WithValue(context.WithoutCancel(ctx), stoppingKey{}, ctx) // requests outlive ctx
+		},
+		ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
 	}
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(l) }()
