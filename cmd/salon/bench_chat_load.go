@@ -51,7 +51,7 @@ func (b *chatBench) listen(ctx context.Context, n, rooms int, nodes []*upProcess
 		if after != nil {
 			seq = after[i%rooms]
 		}
-		c.Follow(ctx, room.id, seq)
+		c.Follow(room.id, seq)
 		l.clients = append(l.clients, c)
 		l.wg.Go(func() {
 			if err := c.Run(ctx); err != nil {
@@ -159,7 +159,7 @@ func (b *chatBench) stalled(ctx context.Context, load func() (sample, error)) (s
 			Token: func(context.Context) (string, error) { return mine.sides()[i/b.size.rooms%2], nil },
 			On:    func(any) { <-ctx.Done() },
 		})
-		c.Follow(ctx, mine.id, 0)
+		c.Follow(mine.id, 0)
 		wg.Go(func() { _ = c.Run(ctx) })
 	}
 	return load()

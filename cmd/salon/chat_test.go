@@ -122,7 +122,7 @@ func TestEveryMemberHearsEveryMessageOnceInOrder(t *testing.T) {
 		h := &heard{who: who, room: room, grown: make(chan struct{}, 1)}
 		transcripts = append(transcripts, h)
 		cl := liveclient.New(liveclient.Config{URLs: urls, On: h.on, Token: func(context.Context) (string, error) { return w.bearer(who), nil }})
-		cl.Follow(talking, room, 0)
+		cl.Follow(room, 0)
 		connected.Go(func() {
 			if err := cl.Run(talking); err != nil {
 				t.Errorf("%s: %v", who.ID, err)

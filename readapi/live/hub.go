@@ -288,6 +288,14 @@ func (h *hub) attach(r *room, sock *socket, after uint64) (s *subscription, head
 	return s, r.end(s.side), nil
 }
 
+// knowHead is told by the store how far the room is, and says what the last message for the subscription is.
+func (h *hub) knowHead(s *subscription, head uint64) uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s.room.head = max(s.room.head, head)
+	return s.room.end(s.side)
+}
+
 // end is the last message that a side may read.
 func (r *room) end(side int) uint64 {
 	if left := r.left[side]; left != nil {

@@ -122,12 +122,13 @@ func (g *Gateway) subscribe(ctx context.Context, s *socket, f *Subscribe) error 
 	if err != nil {
 		return err
 	}
+	load := func() (Membership, error) {
+		asking, cancel := context.WithTimeout(ctx, askStore)
+		defer cancel()
+		return g.cfg.Commands.Enter(asking, f.RoomID)
+	}
 	for {
-		r, err := g.hub.enter(f.RoomID, engine.PartitionOf(f.RoomID, partitions), func() (Membership, error) {
-			asking, cancel := context.WithTimeout(ctx, askStore)
-			defer cancel()
-			return g.cfg.Commands.Enter(asking, f.RoomID)
-		})
+		r, err := g.hub.enter(f.RoomID, engine.PartitionOf(f.RoomID, partitions), load)
 		if err != nil {
 			return err
 		}
@@ -137,6 +138,14 @@ func (g *Gateway) subscribe(ctx context.Context, s *socket, f *Subscribe) error 
 		}
 		if err != nil {
 			return unknownRoom()
+		}
+		if head < f.AfterSeq { // this node hears later than the one that the client comes from, or the store was restored
+			now, err := load()
+			if err != nil {
+				g.hub.end(sub)
+				return err
+			}
+			head = g.hub.knowHead(sub, now.HeadSeq)
 		}
 		if err := s.send(ctx, encode(Subscribed{"subscribed", f.RoomID, head})); err != nil {
 			return err // the connection is gone
