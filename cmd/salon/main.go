@@ -28,6 +28,7 @@ type cli struct {
 	Up            upCmd            `cmd:"" help:"Run everything in one process, with nothing installed."`
 	Serve         serveCmd         `cmd:"" help:"Run chosen roles against real servers."`
 	Demo          demoCmd          `cmd:"" help:"Book, chat, move and cancel against a running system, showing each step."`
+	Chat          chatCmd          `cmd:"" help:"Talk in a room, from a terminal or a script."`
 	Migrate       migrateCmd       `cmd:"" help:"Bring the databases' schemas up to date, or show or undo that."`
 	Topics        topicsCmd        `cmd:"" help:"Make or check the Kafka topics."`
 	Keys          keysCmd          `cmd:"" help:"Make the keys that nodes on real servers share."`
