@@ -65,7 +65,7 @@ fmt: ## Format all Go files
 	"$$(deploy/tools/tools.sh path golangci-lint)" fmt ./...
 
 .PHONY: generate
-generate: ## Write the generated files again (docs/events.md, docs/openapi.json)
+generate: ## Write the generated files again (docs/events.md, docs/openapi.json, docs/asyncapi.json)
 	go generate ./...
 
 .PHONY: vuln

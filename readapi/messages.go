@@ -26,7 +26,7 @@ type Message struct {
 	ImageURL        *string   `json:"image_url,omitempty"`
 	SentAt          time.Time `json:"sent_at"`
 	Erased          []string  `json:"erased,omitempty" doc:"text or image_url, when its sender had it erased"`
-	Parked          bool      `json:"parked,omitempty" doc:"true: older than the rest, since an event of it could not be applied yet"`
+	Parked          bool      `json:"parked,omitzero" doc:"true: older than the rest, since an event of it could not be applied yet"`
 }
 
 // Messages is a page of a room's messages, and where the room stands.

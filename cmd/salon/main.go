@@ -37,6 +37,7 @@ type cli struct {
 	Projections   projectionsCmd   `cmd:"" help:"Look at projections: lag, parked keys, versions; have parked keys tried again; rebuild, verify and switch versions."`
 	Notifications notificationsCmd `cmd:"" help:"Look at notifications that the webhook did not take; have them sent again."`
 	OpenAPI       openAPICmd       `cmd:"" name:"openapi" help:"Print the OpenAPI 3.1 document."`
+	AsyncAPI      asyncAPICmd      `cmd:"" name:"asyncapi" help:"Print the AsyncAPI 3 document of the live socket."`
 	Bench         benchCmd         `cmd:"" help:"Measure this system on this machine."`
 
 	Version kong.VersionFlag `help:"Print the version." short:"V" env:"-"`

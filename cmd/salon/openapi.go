@@ -2,9 +2,7 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"io"
-	"os"
 
 	"github.com/dangdangsalon/salon/commands"
 	"github.com/dangdangsalon/salon/internal/httpserver"
@@ -18,16 +16,7 @@ type openAPICmd struct {
 	Out string `help:"File to write instead of the terminal." type:"path" placeholder:"FILE"`
 }
 
-func (c *openAPICmd) Run(t *terminal) error {
-	if c.Out == "" {
-		return writeJSON(t.out, document())
-	}
-	f, err := os.Create(c.Out)
-	if err != nil {
-		return err
-	}
-	return errors.Join(writeJSON(f, document()), f.Close())
-}
+func (c *openAPICmd) Run(t *terminal) error { return printDocument(t, c.Out, document()) }
 
 // document is the API as the code has it: the operations of every role, registered on a server that serves nobody.
 func document() any {

@@ -23,7 +23,7 @@ mkdir -p "$RUN"
 
 say() { printf '[make test %6ss] %s\n' "$(elapsed)" "$*" >&2; }
 
-GENERATED=(docs/events.md docs/openapi.json)
+GENERATED=(docs/events.md docs/openapi.json docs/asyncapi.json)
 
 # tidy first: an import that go.mod does not list, or lists as another module's, is said here and not by a clone that lacks it.
 phase_vet() { go mod tidy -diff && go vet ./...; }

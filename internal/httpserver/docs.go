@@ -26,6 +26,19 @@ func (s *Server) Document() ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
+// ServeDocument serves a document of what the server does besides its operations. It is made at the first call, and is
+// told the server's version.
+func (s *Server) ServeDocument(path, contentType string, document func(version string) any) {
+	made := sync.OnceValues(func() ([]byte, error) { return json.MarshalIndent(document(s.cfg.Version), "", "  ") })
+	s.echo.GET(path, func(c echo.Context) error {
+		b, err := made()
+		if err != nil {
+			return err
+		}
+		return c.Blob(http.StatusOK, contentType, b)
+	})
+}
+
 // serveDocument serves the document and a page that lists it. The page needs no other host and no script. Both are
 // made once, at the first call, when all operations are registered.
 func (s *Server) serveDocument() {

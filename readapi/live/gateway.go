@@ -133,9 +133,10 @@ func or[T comparable](value *T, usual T) {
 	}
 }
 
-// Register adds the route of the sockets.
+// Register adds the route of the sockets, and their document.
 func (g *Gateway) Register(s *httpserver.Server) {
 	s.Socket("/v1/live", bearerOf, []string{"customer", "groomer"}, g.serve)
+	s.ServeDocument("/asyncapi.json", "application/json", AsyncAPI)
 }
 
 // bearerOf is the token that a browser offers as a subprotocol.
