@@ -49,6 +49,10 @@ services-stop: ## Stop what `make services` started; its data stays in .run
 services-status: ## Say which of the servers run, and where
 	@deploy/services/services.sh status
 
+.PHONY: demo-nodes
+demo-nodes: build ## Two people talk over two nodes on real servers while one node is killed
+	deploy/tools/with-services.sh deploy/tools/demo-nodes.sh
+
 .PHONY: bench
 bench: build ## Run the Go benchmarks on the real servers, then the system's own end-to-end figures
 	deploy/tools/with-services.sh go test -run '^$$' -bench . -benchmem -p 1 ./...

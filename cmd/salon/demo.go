@@ -9,28 +9,32 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 )
 
 type demoCmd struct {
-	URL         string `name:"url" help:"The system's address." default:"http://127.0.0.1:8080"`
-	AuthKeyFile string `help:"The local key that the system trusts. Without it, the one in the data folder." type:"path" placeholder:"FILE"`
-	Data        string `help:"Data folder of salon up." type:"path" default:"${data}"`
+	URL         []string      `name:"url" help:"The system's addresses; with several, one person's socket is at the first and the other's at the last." default:"http://127.0.0.1:8080" placeholder:"URL,…"`
+	Talk        time.Duration `help:"How long the two talk on, so that a node can be killed meanwhile." default:"0s"`
+	AuthKeyFile string        `help:"The local key that the system trusts. Without it, the one in the data folder." type:"path" placeholder:"FILE"`
+	Data        string        `help:"Data folder of salon up." type:"path" default:"${data}"`
 }
 
 // Run plays a day in a salon of its own: nobody else's book is touched, and it can run again and again.
 func (c *demoCmd) Run(ctx context.Context, t *terminal) error {
 	file := keyFile(c.AuthKeyFile, c.Data)
 	mint := func(sub, role string) (string, error) { return mint(file, sub, role, time.Hour) }
-	if u, err := url.Parse(c.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return usage(fmt.Errorf("--url %q is not an http:// or https:// address", c.URL))
+	nodes := make([]string, len(c.URL))
+	for i, u := range c.URL {
+		if err := checkURL(u); err != nil {
+			return usage(err)
+		}
+		nodes[i] = strings.TrimSuffix(u, "/")
+		if _, err := newClient(u, "").call(ctx, http.MethodGet, "/healthz", "", nil); err != nil {
+			return fmt.Errorf("nothing answers at %s: start a system with `make run`, or name one with --url (%w)", u, err)
+		}
 	}
-	if _, err := newClient(c.URL, "").call(ctx, http.MethodGet, "/healthz", "", nil); err != nil {
-		return fmt.Errorf("nothing answers at %s: start a system with `make run`, or name one with --url (%w)", c.URL, err)
-	}
-	return story(ctx, strings.TrimSuffix(c.URL, "/"), mint, t.out)
+	return c.story(ctx, nodes, mint, t.out)
 }
 
 // reservation is what the story looks at in a reservation.
@@ -42,7 +46,8 @@ type reservation struct {
 	RefundPercent *int      `json:"refund_percent"`
 }
 
-func story(ctx context.Context, base string, mint minter, out io.Writer) error {
+func (c *demoCmd) story(ctx context.Context, nodes []string, mint minter, out io.Writer) error {
+	base := nodes[0]
 	var b [4]byte
 	_, _ = rand.Read(b[:]) // never fails
 	run := hex.EncodeToString(b[:])
@@ -96,9 +101,8 @@ func story(ctx context.Context, base string, mint minter, out io.Writer) error {
 	}
 	room := "/v1/chat/rooms/" + r.ID + "/messages"
 	s.step("she writes to the groomer", customer, http.MethodPost, room, map[string]any{"client_message_id": "m1", "text": "콩이가 낯을 조금 가려요"}, 201, nil)
-	s.step("the groomer answers", groomer, http.MethodPost, room, map[string]any{"client_message_id": "m1", "text": "천천히 친해질게요 🐶"}, 201, nil)
-	customer.seen = groomer.seen
 	s.step("she reads the room", customer, http.MethodGet, room, nil, 200, nil)
+	s.talk(nodes, r.ID, customer, groomer, c.Talk)
 	s.step("she moves the visit, in one step", customer, http.MethodPost, path+"/reschedule", map[string]any{"start": later}, 200, &r)
 	s.step("and cancels it", customer, http.MethodPost, path+"/cancel", map[string]any{"reason": "여행 일정이 생겼어요"}, 200, &r)
 	s.step("its history tells who did what", customer, http.MethodGet, path+"/history", nil, 200, nil)
