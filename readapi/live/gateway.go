@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/redis/go-redis/v9"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/time/rate"
 
@@ -42,14 +43,17 @@ type Store interface {
 // Config is what a gateway is made of. The numbers default to what serves thousands of sockets on a small machine.
 type Config struct {
 	Brokers      []string
-	TopicPrefix  string // Put before the topic. Defaults to none.
+	TopicPrefix  string // Put before the topic, and before what stands in Redis. Defaults to none.
 	KafkaOptions []kgo.Opt
 	Decode       func(wire.Record) (chatrooms.Change, error)
 	Commands     Commands
 	Store        Store
 	Reads        *reads.DB     // Gives what is older than the windows; nil: the store does.
+	Redis        *redis.Client // Carries typing and presence between nodes; nil: typing stays on its node, and nobody is told who is there.
 	Texts        readapi.Texts // Opens what is sealed, for the sockets alone.
-	Log          *slog.Logger
+	// Delivered is told of every message that was sent to a socket: how long after it was recorded. Defaults to nothing.
+	Delivered func(after time.Duration)
+	Log       *slog.Logger
 
 	// Origins may open sockets from a browser besides the server's own: "https://app.example". Defaults to none.
 	Origins []string
@@ -81,6 +85,7 @@ const (
 	pingEvery  = 25 * time.Second // below the idle time-out of usual proxies, 60 s
 	pongWithin = 10 * time.Second
 	openAgain  = 500 * time.Millisecond
+	openWithin = 2 * time.Second
 	readyWait  = 5 * time.Second
 	drainGap   = time.Millisecond // between two sockets that are told to go: so many reconnects a second
 	drainAtEnd = 5 * time.Second
@@ -95,7 +100,10 @@ type Gateway struct {
 	placed     chan struct{} // closed when the tail has its place
 	place      sync.Once
 	partitions atomic.Int64
-	reading    chan struct{} // one for each page that is read at this moment
+	trouble    atomic.Pointer[string] // why the tail does not follow; nil while it does
+	reading    chan struct{}          // one for each page that is read at this moment
+
+	ephemeral *ephemeral
 
 	mu       sync.Mutex
 	sockets  map[*socket]struct{}
@@ -119,8 +127,12 @@ func New(cfg Config) *Gateway {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Delivered == nil {
+		cfg.Delivered = func(time.Duration) {}
+	}
+	h := newHub(bounds{cfg.WindowMessages, cfg.WindowBytes, maxRooms})
 	return &Gateway{
-		cfg: cfg, log: cfg.Log, hub: newHub(bounds{cfg.WindowMessages, cfg.WindowBytes, maxRooms}),
+		cfg: cfg, log: cfg.Log, hub: h, ephemeral: newEphemeral(h, cfg.Redis, cfg.TopicPrefix, cfg.Log),
 		placed: make(chan struct{}), reading: make(chan struct{}, maxReading),
 		sockets: map[*socket]struct{}{}, subjects: map[string]int{},
 	}
@@ -158,16 +170,23 @@ func (g *Gateway) Run(ctx context.Context) error {
 		record: g.record, missing: g.hub.forget,
 		ready: func(partitions int) {
 			g.partitions.Store(int64(partitions))
+			g.trouble.Store(nil)
 			g.place.Do(func() { close(g.placed) })
+		},
+		stopped: func(err error) {
+			why := err.Error()
+			g.trouble.Store(&why)
 		},
 	}
 	following, stop := context.WithCancel(context.WithoutCancel(ctx)) // also while the sockets are sent away
-	ended := make(chan error, 1)
-	go func() { ended <- t.run(following) }()
+	var parts sync.WaitGroup
+	parts.Go(func() { t.run(following) })
+	parts.Go(func() { g.ephemeral.run(following) })
 	<-ctx.Done()
 	g.drain()
 	stop()
-	return <-ended
+	parts.Wait()
+	return nil
 }
 
 // record takes an event of the topic.
@@ -200,7 +219,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, id auth.Identity
 		return problem.New(http.StatusForbidden, "auth.forbidden", "this is not for your role")
 	}
 	s := &socket{
-		g: g, id: id, side: side, woken: make(chan struct{}, 1),
+		g: g, id: id, side: side, woken: make(chan struct{}, 1), catching: make(chan struct{}, 1),
 		frames: rate.NewLimiter(rate.Limit(g.cfg.FrameRate), max(1, int(2*g.cfg.FrameRate))), subs: map[string]*subscription{},
 	}
 	if err := g.admit(s); err != nil {
@@ -279,12 +298,14 @@ func (g *Gateway) drain() {
 // Status is how a gateway is.
 type Status struct {
 	Sockets       int
-	Rooms         int   // that it remembers
-	WindowBytes   int   // of messages that it remembers
-	Delivered     int64 // messages sent to sockets, since the start
-	Frames, Bytes int64 // sent to sockets, since the start
-	Resyncs       int64 // subscriptions that were told to begin again
-	StoreReads    int64 // pages that the read model did not give
+	Rooms         int    // that it remembers
+	WindowBytes   int    // of messages that it remembers
+	Delivered     int64  // messages sent to sockets, since the start
+	Frames, Bytes int64  // sent to sockets, since the start
+	Resyncs       int64  // subscriptions that were told to begin again
+	StoreReads    int64  // pages that the read model did not give
+	Placed        bool   // it hears the log, or has: until then it serves nobody
+	Trouble       string // why it does not follow the log at the moment; "" while it does
 }
 
 // Status says how the gateway is.
@@ -292,11 +313,17 @@ func (g *Gateway) Status() Status {
 	g.mu.Lock()
 	sockets := len(g.sockets)
 	g.mu.Unlock()
+	trouble := ""
+	if why := g.trouble.Load(); why != nil {
+		trouble = *why
+	}
+	placed := g.partitions.Load() > 0
 	g.hub.mu.Lock()
 	defer g.hub.mu.Unlock()
 	return Status{
 		Sockets: sockets, Rooms: len(g.hub.rooms), WindowBytes: g.hub.bytes, Delivered: g.delivered.Load(), Frames: g.sent.Load(),
 		Bytes: g.sentBytes.Load(), Resyncs: g.resyncs.Load(), StoreReads: g.fromStore.Load(),
+		Placed: placed, Trouble: trouble,
 	}
 }
 

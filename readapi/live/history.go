@@ -16,6 +16,12 @@ const pageSize = 200
 // older reads up to a page of messages from one on: from the read model, or from the store when that lacks some, is away
 // or was not given. They are next, next+1, …, none missing; at least one.
 func (g *Gateway) older(ctx context.Context, room string, next, upTo uint64) ([]chatrooms.Message, error) {
+	select {
+	case g.reading <- struct{}{}: // so many at once: a whole town that comes back is not to drown the read model
+		defer func() { <-g.reading }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	limit := int(min(pageSize, upTo-next+1)) //nolint:gosec // at most a page
 	var rows []chatrooms.Message
 	var failed error

@@ -3,7 +3,10 @@ package live
 import (
 	"container/list"
 	"errors"
+	"math"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/dangdangsalon/salon/projections/chatrooms"
 )
@@ -20,6 +23,9 @@ type hub struct {
 	idle  *list.List // of rooms without subscriptions, the longest untouched first
 	bytes int        // of all windows
 	order []held     // the messages of all windows as they came: the oldest go first
+
+	stirred map[string]struct{} // rooms that somebody came into or went from; nil: nobody wants to know
+	stir    chan struct{}       // there are some
 }
 
 // bounds are the most that a node remembers: beyond them it forgets, and asks the read model again.
@@ -45,7 +51,9 @@ type room struct {
 	// window is the latest messages that the tail brought, without holes. It is only appended to and resliced: a slice of
 	// it may be read without the lock.
 	window []chatrooms.Message
-	read   [2]uint64 // how far a side has read, as the tail brought it
+	gone   int         // messages before the window in the same piece of memory
+	read   [2]uint64   // how far a side has read, as the tail brought it
+	online [2]presence // whether a side has a socket on any node; known only while somebody is here
 
 	subs map[*subscription]struct{}
 	idle *list.Element // its place among the idle; nil while it has subscriptions
@@ -74,12 +82,16 @@ type subscription struct {
 	sock *socket
 	side int
 
-	next  uint64 // the seq that comes next
-	read  uint64 // the other side's mark, as it was told last
-	live  bool   // it takes from the window; until then, whoever catches it up has it
-	dirty bool   // it is in its socket's list
-	lost  bool   // records are missing: it must subscribe again
-	ended bool   // it is in no room any more
+	next   uint64    // the seq that comes next
+	read   uint64    // the other side's mark, as it was told last
+	online presence  // whether the other side is there, as it was told last
+	typed  time.Time // when its typing was passed on last
+	heard  uint64    // the last message that there was when it became live; until then, none is later
+	live   bool      // it takes from the window; until then, whoever catches it up has it
+	dirty  bool      // it is in its socket's list
+	sealed bool      // its next message cannot be opened at the moment: it waits
+	lost   bool      // records are missing: it must subscribe again
+	ended  bool      // it is in no room any more
 }
 
 var (
@@ -152,7 +164,7 @@ func (h *hub) drop(r *room) {
 	for _, m := range r.window {
 		h.bytes -= sizeOf(m)
 	}
-	r.window = nil
+	r.window, r.gone = nil, 0
 }
 
 func (r *room) leave(side int, seq uint64) {
@@ -172,6 +184,9 @@ func (r *room) wake(which func(*subscription) bool) {
 }
 
 func (s *subscription) wake() {
+	if s.sealed {
+		return // it is looked at again soon
+	}
 	if !s.dirty {
 		s.dirty = true
 		s.sock.dirty = append(s.sock.dirty, s)
@@ -187,6 +202,10 @@ func (h *hub) trim() {
 		if r := oldest.in; len(r.window) > 0 && r.window[0].Seq == oldest.seq {
 			h.bytes -= sizeOf(r.window[0])
 			r.window = r.window[1:]
+			// What went is memory as long as the window lies in the same piece, however quiet the room is from now on.
+			if r.gone++; r.gone > len(r.window) {
+				r.window, r.gone = slices.Clone(r.window), 0
+			}
 		}
 	}
 	for len(h.rooms) > h.most.rooms && h.idle.Len() > 0 {
@@ -278,13 +297,14 @@ func (h *hub) attach(r *room, sock *socket, after uint64) (s *subscription, head
 	if r.members[sock.side] != sock.id.Sub {
 		return nil, 0, errNoMember
 	}
-	s = &subscription{room: r, sock: sock, side: sock.side, next: after + 1}
+	s = &subscription{room: r, sock: sock, side: sock.side, next: after + 1, heard: math.MaxUint64}
 	r.subs[s] = struct{}{}
 	if r.idle != nil {
 		h.idle.Remove(r.idle)
 		r.idle = nil
 	}
 	sock.subs[r.id] = s
+	h.note(r)
 	return s, r.end(s.side), nil
 }
 
@@ -314,150 +334,10 @@ func (h *hub) detach(s *subscription) {
 		delete(s.sock.subs, s.room.id)
 	}
 	delete(s.room.subs, s)
+	h.note(s.room)
 	if len(s.room.subs) == 0 && h.rooms[s.room.id] == s.room {
+		s.room.online = [2]presence{}
 		s.room.idle = h.idle.PushBack(s.room)
 		h.trim()
 	}
-}
-
-// caughtUp makes a subscription live when the window reaches its place, or it has all that there is. Otherwise it says
-// up to which message other sources have to go on. done is true also of one that has ended.
-func (h *hub) caughtUp(s *subscription) (upTo uint64, done bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	r := s.room
-	if s.ended {
-		return 0, true
-	}
-	upTo = r.end(s.side)
-	if n := len(r.window); n > 0 && r.window[n-1].Seq >= r.head { // not one that lags behind what the store told
-		if first := r.window[0].Seq; s.next >= first {
-			upTo = 0
-		} else {
-			upTo = min(upTo, first-1)
-		}
-	}
-	if s.next <= upTo && !s.lost {
-		return upTo, false
-	}
-	s.live = true
-	s.wake()
-	return 0, true
-}
-
-// news is what a subscription has to be told: one of these, or nothing.
-type news struct {
-	messages []chatrooms.Message // in order; moved is to be called with how many were sent
-	read     uint64              // how far the other side has read
-	reader   string              // whose mark it is
-	resync   uint64              // the seq from which to subscribe again: the subscription has ended
-	left     bool                // the member left and has it all: the subscription has ended
-}
-
-// pull takes what a live subscription has to be told next, at most limit messages. ok is false when there is nothing.
-func (h *hub) pull(s *subscription, limit int) (n news, ok bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if s.ended || !s.live {
-		return news{}, false
-	}
-	r := s.room
-	end := r.end(s.side)
-	if k := len(r.window); k > 0 && !s.lost && s.next <= min(end, r.window[k-1].Seq) {
-		first := r.window[0].Seq
-		if s.next >= first {
-			from := int(s.next - first)                                     //nolint:gosec // within the window
-			to := min(from+limit, int(min(end, r.window[k-1].Seq)-first)+1) //nolint:gosec // within the window
-			return news{messages: r.window[from:to:to]}, true
-		}
-		s.lost = true // the window has gone past it
-	}
-	other := 1 - s.side
-	switch {
-	case s.lost:
-		h.detach(s)
-		return news{resync: s.next}, true
-	case r.read[other] > s.read:
-		s.read = r.read[other]
-		return news{read: min(s.read, end), reader: r.members[other]}, true
-	case r.left[s.side] != nil && s.next > end:
-		h.detach(s)
-		return news{left: true}, true
-	}
-	return news{}, false
-}
-
-// moved is told that so many messages were sent.
-func (h *hub) moved(s *subscription, by int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	s.next += uint64(by) //nolint:gosec // a count
-}
-
-// takeDirty is the socket's next subscription that may have something new; nil when there is none.
-func (h *hub) takeDirty(s *socket) *subscription {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if len(s.dirty) == 0 {
-		s.dirty = nil
-		return nil
-	}
-	sub := s.dirty[0]
-	s.dirty = s.dirty[1:]
-	sub.dirty = false
-	return sub
-}
-
-// lookAgain puts a subscription behind the socket's others.
-func (h *hub) lookAgain(sub *subscription) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if !sub.ended {
-		sub.wake()
-	}
-}
-
-// subscription is a socket's in a room; nil when it has none.
-func (h *hub) subscription(s *socket, roomID string) *subscription {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return s.subs[roomID]
-}
-
-// count is how many rooms a socket is in.
-func (h *hub) count(s *socket) int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(s.subs)
-}
-
-// end ends a subscription, whoever told it that it does.
-func (h *hub) end(sub *subscription) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.detach(sub)
-}
-
-// leave ends all subscriptions of a socket.
-func (h *hub) leave(s *socket) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, sub := range s.subs {
-		h.detach(sub)
-	}
-	s.dirty = nil
-}
-
-// others lists the sockets of the other side of a room that are here.
-func (h *hub) others(roomID string, side int) (out []*socket) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if r := h.rooms[roomID]; r != nil {
-		for s := range r.subs {
-			if s.side != side {
-				out = append(out, s.sock)
-			}
-		}
-	}
-	return out
 }

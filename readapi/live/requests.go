@@ -65,7 +65,7 @@ func (s *socket) work(ctx context.Context) {
 			err = s.g.subscribe(ctx, s, f)
 		case *Unsubscribe:
 			if sub := s.g.hub.subscription(s, f.RoomID); sub != nil {
-				s.g.hub.end(sub)
+				s.quit(sub)
 			}
 		case *Post:
 			err = s.g.post(ctx, s, f)
@@ -114,7 +114,7 @@ func (g *Gateway) subscribe(ctx context.Context, s *socket, f *Subscribe) error 
 		return problem.Invalid("after_seq", "expected at most 9007199254740991")
 	}
 	if old := g.hub.subscription(s, f.RoomID); old != nil {
-		g.hub.end(old)
+		s.quit(old)
 	} else if g.hub.count(s) >= g.cfg.MaxSubscriptions {
 		return problem.New(http.StatusTooManyRequests, "rate.limited", "this socket is in as many rooms as it may be")
 	}
@@ -159,24 +159,23 @@ func (g *Gateway) subscribe(ctx context.Context, s *socket, f *Subscribe) error 
 
 // catchUp sends what is older than the window, page by page, until the window reaches the subscription's place.
 func (g *Gateway) catchUp(ctx context.Context, s *socket, sub *subscription) {
+	select {
+	case s.catching <- struct{}{}:
+		defer func() { <-s.catching }()
+	case <-ctx.Done():
+		return
+	}
 	for {
 		upTo, done := g.hub.caughtUp(sub)
 		if done {
 			return
 		}
-		select {
-		case g.reading <- struct{}{}: // so many at once: a whole town that comes back is not to drown the read model
-		case <-ctx.Done():
-			return
-		}
 		page, err := g.older(ctx, sub.room.id, sub.next, upTo)
-		<-g.reading // before anything is sent: who does not read would keep others from reading
 		if err == nil {
 			err = s.sendPage(ctx, sub, page)
 		}
 		if err != nil {
-			g.hub.end(sub)
-			if ctx.Err() == nil {
+			if g.hub.end(sub) && ctx.Err() == nil {
 				s.refuse(ctx, err, &Subscribe{RoomID: sub.room.id})
 			}
 			return
@@ -187,9 +186,9 @@ func (g *Gateway) catchUp(ctx context.Context, s *socket, sub *subscription) {
 // sendPage sends a page to a subscription that is not live: nobody else moves its place.
 func (s *socket) sendPage(ctx context.Context, sub *subscription, page []chatrooms.Message) error {
 	for tries := 0; ; tries++ {
-		sent, err := s.sendMessages(ctx, page)
-		s.g.hub.moved(sub, sent)
-		if page = page[sent:]; !errors.Is(err, errSealed) || tries == 10 {
+		from := sub.next
+		err := s.sendMessages(ctx, sub, page)
+		if page = page[sub.next-from:]; !errors.Is(err, errSealed) || tries == 10 {
 			return err
 		}
 		if err := wait(ctx, openAgain); err != nil {
@@ -232,8 +231,13 @@ func (g *Gateway) markRead(ctx context.Context, s *socket, f *Read) {
 	}
 }
 
-// sendMarks sends the marks that wait, until there is none. Those of a socket that ends are sent at once.
+// sendMarks sends the marks that wait, until there is none. Those of a socket that ends are sent at once, and given up
+// when the store does not take them soon.
 func (g *Gateway) sendMarks(ctx context.Context, s *socket) {
+	sending, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(lastMarks, cancel) })
+	defer stop()
 	for {
 		s.mu.Lock()
 		marks := s.marks
@@ -245,7 +249,7 @@ func (g *Gateway) sendMarks(ctx context.Context, s *socket) {
 			return
 		}
 		for room, seq := range marks {
-			asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), askStore)
+			asking, cancel := context.WithTimeout(sending, askStore)
 			err := g.cfg.Commands.MarkRead(asking, s.id, room, seq)
 			cancel()
 			if err != nil && ctx.Err() == nil {
@@ -253,18 +257,9 @@ func (g *Gateway) sendMarks(ctx context.Context, s *socket) {
 			}
 		}
 		_ = wait(ctx, g.cfg.MarkEvery) // ended or not: what waits is sent
-	}
-}
-
-// typing tells the other side. Who is in no room is told so; who types without end is passed over.
-func (g *Gateway) typing(s *socket, room string) {
-	if g.hub.subscription(s, room) == nil {
-		s.answer(refusal(problem.From(unknownRoom()), &Typing{RoomID: room}))
-		return
-	}
-	frame := encode(IsTyping{"typing", room, person(s.id)})
-	for _, other := range g.hub.others(room, s.side) {
-		other.offer(frame)
+		if sending.Err() != nil {
+			return
+		}
 	}
 }
 
@@ -272,4 +267,5 @@ const (
 	maxSeq    = 1<<53 - 1 // what a JavaScript number holds
 	askStore  = 10 * time.Second
 	askTables = 2 * time.Second
+	lastMarks = 3 * time.Second
 )

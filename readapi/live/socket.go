@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/dangdangsalon/salon/internal/auth"
+	"github.com/dangdangsalon/salon/internal/problem"
 	"github.com/dangdangsalon/salon/projections/chatrooms"
 	"github.com/dangdangsalon/salon/readapi"
 )
@@ -24,8 +26,11 @@ type socket struct {
 	id   auth.Identity
 	side int
 
-	woken  chan struct{} // there is something to write
-	frames *rate.Limiter // of the client
+	woken    chan struct{} // there is something to write
+	catching chan struct{} // held by the subscription that catches up: one page at a time is in memory
+	frames   *rate.Limiter // of the client
+
+	telling sync.Mutex // held while a subscription's frame is sent: none comes after its subscription ended
 
 	// Guarded by the hub's lock.
 	dirty []*subscription
@@ -207,50 +212,91 @@ func (s *socket) sendNews(ctx context.Context) error {
 		if !ok {
 			continue
 		}
-		sent, err := s.sendMessages(ctx, n.messages)
-		s.g.hub.moved(sub, sent)
-		if errors.Is(err, errSealed) { // the keys are away: this room waits, others need not
+		err := s.sendMessages(ctx, sub, n.messages)
+		switch {
+		case errors.Is(err, errSealed) && problem.From(err).Status == http.StatusInternalServerError: // damaged: it never opens
+			if s.g.hub.end(sub) {
+				s.refuse(ctx, err, &Subscribe{RoomID: sub.room.id})
+			}
+			continue
+		case errors.Is(err, errSealed): // the keys are away: this room waits, others need not
 			s.g.log.DebugContext(ctx, "a message cannot be opened yet", "room", sub.room.id, "error", err)
+			s.g.hub.seal(sub)
 			s.later(ctx, sub)
 			continue
+		case err == nil:
+			err = s.sendState(ctx, sub, n)
 		}
-		if err == nil {
-			err = s.sendState(ctx, sub.room.id, n)
-		}
-		if err != nil {
+		if err != nil && !errors.Is(err, errEnded) {
 			return err
 		}
 		s.g.hub.lookAgain(sub)
 	}
 }
 
-// sendMessages sends messages in order, and says how many went.
-func (s *socket) sendMessages(ctx context.Context, messages []chatrooms.Message) (sent int, err error) {
-	for _, m := range messages {
-		shown, err := readapi.OpenMessage(ctx, s.g.cfg.Texts, m)
-		if err != nil {
-			return sent, fmt.Errorf("%w: %w", errSealed, err)
-		}
-		if err := s.send(ctx, encode(Message{"message", shown})); err != nil {
-			return sent, err
-		}
-		sent++
+// tell sends a frame of a subscription, unless that has ended.
+func (s *socket) tell(ctx context.Context, sub *subscription, frame any) error {
+	s.telling.Lock()
+	defer s.telling.Unlock()
+	if s.g.hub.over(sub) {
+		return errEnded
 	}
-	s.g.delivered.Add(int64(sent))
-	return sent, nil
+	return s.send(ctx, encode(frame))
 }
 
-func (s *socket) sendState(ctx context.Context, room string, n news) error {
-	switch {
-	case n.read > 0:
-		return s.send(ctx, encode(HasRead{"read", room, readapi.Person{ID: n.reader, Role: roleOf(1 - s.side)}, n.read}))
-	case n.resync > 0:
-		s.g.resyncs.Add(1)
-		return s.send(ctx, encode(Resync{"resync", room, n.resync}))
-	case n.left:
-		return s.send(ctx, encode(Error{Type: "error", Code: "room.left", RoomID: room, Detail: "you left this room"}))
+// quit ends a subscription for its client: none of its frames is sent after this.
+func (s *socket) quit(sub *subscription) {
+	s.telling.Lock()
+	defer s.telling.Unlock()
+	s.g.hub.end(sub)
+}
+
+// sendMessages sends messages in order, and moves the subscription behind those that went.
+func (s *socket) sendMessages(ctx context.Context, sub *subscription, messages []chatrooms.Message) error {
+	for _, m := range messages {
+		shown, err := s.openMessage(ctx, m)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errSealed, err)
+		}
+		if err := s.tell(ctx, sub, Message{"message", shown}); err != nil {
+			return err
+		}
+		s.g.hub.moved(sub, 1)
+		s.g.delivered.Add(1)
+		if m.Seq > sub.heard {
+			s.g.cfg.Delivered(time.Since(m.SentAt))
+		}
 	}
 	return nil
+}
+
+// openMessage opens a message's texts. A key that has to be fetched does not hold up the socket's other rooms for long.
+func (s *socket) openMessage(ctx context.Context, m chatrooms.Message) (readapi.Message, error) {
+	ctx, cancel := context.WithTimeout(ctx, openWithin)
+	defer cancel()
+	return readapi.OpenMessage(ctx, s.g.cfg.Texts, m)
+}
+
+func (s *socket) sendState(ctx context.Context, sub *subscription, n news) error {
+	room, other := sub.room.id, readapi.Person{ID: n.other, Role: roleOf(1 - s.side)}
+	switch {
+	case n.read > 0:
+		return s.tell(ctx, sub, HasRead{"read", room, other, n.read})
+	case n.presence != unknown:
+		return s.tell(ctx, sub, Presence{"presence", room, other, n.presence == online})
+	case n.resync > 0:
+		s.g.resyncs.Add(1)
+		return s.bid(ctx, sub, Resync{"resync", room, n.resync})
+	case n.left:
+		return s.bid(ctx, sub, Error{Type: "error", Code: "room.left", RoomID: room, Detail: "you left this room"})
+	}
+	return nil
+}
+
+// bid sends a subscription's last frame, and ends it.
+func (s *socket) bid(ctx context.Context, sub *subscription, frame any) error {
+	defer s.g.hub.end(sub)
+	return s.tell(ctx, sub, frame)
 }
 
 // later lets the writer look at a subscription again.
@@ -272,8 +318,10 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// errSealed is that a text cannot be opened now.
-var errSealed = errors.New("sealed")
+var (
+	errSealed = errors.New("sealed")       // a text cannot be opened now
+	errEnded  = errors.New("it has ended") // a subscription has, while it was being told something
+)
 
 func roleOf(side int) string {
 	if side == groomerSide {

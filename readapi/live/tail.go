@@ -16,7 +16,8 @@ import (
 // tail follows a topic on this node alone, without a consumer group: every node gets every record.
 //
 // It begins a while back, so that the windows are filled after a start, at offsets that it asks for once: whatever is
-// posted after it is ready comes to it. A start after a failure begins a while back again; positions tell what is known.
+// posted after it is ready comes to it. A start after a failure begins where it was, or a while back when that is earlier;
+// positions tell what is known.
 type tail struct {
 	topic   string // with the prefix
 	brokers []string
@@ -30,8 +31,12 @@ type tail struct {
 	missing func(part int32)
 	// ready is told when the tail has its place: how many partitions there are.
 	ready func(partitions int)
+	// stopped is told why it does not follow any more, until the next ready.
+	stopped func(err error)
 
 	last map[int32]place
+	next map[int32]int64 // the offset that comes next
+	dead map[string]bool // incarnations that another followed
 }
 
 // place is the last event of a partition that the tail knows.
@@ -41,15 +46,16 @@ type place struct {
 }
 
 // run follows until ctx ends.
-func (t *tail) run(ctx context.Context) error {
-	t.last = map[int32]place{}
+func (t *tail) run(ctx context.Context) {
+	t.last, t.next, t.dead = map[int32]place{}, map[int32]int64{}, map[string]bool{}
 	said := ""
 	for failures := 0; ; failures++ {
 		began := time.Now()
 		err := t.follow(ctx)
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // asked to stop; what the end broke does not matter
+			return
 		}
+		t.stopped(err)
 		if time.Since(began) > time.Minute {
 			failures = 0
 		}
@@ -59,7 +65,7 @@ func (t *tail) run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-time.After(min(5*time.Second, 100*time.Millisecond<<min(failures, 6))):
 		}
 	}
@@ -112,6 +118,13 @@ func (t *tail) start(ctx context.Context, admin *kadm.Client) (map[int32]int64, 
 	if err != nil {
 		return nil, fmt.Errorf("ask where %s ends: %w", t.topic, err)
 	}
+	begins, err := admin.ListStartOffsets(ctx, t.topic)
+	if err == nil {
+		err = begins.Error()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask where %s begins: %w", t.topic, err)
+	}
 	since, err := admin.ListOffsetsAfterMilli(ctx, time.Now().Add(-t.since).UnixMilli(), t.topic)
 	if err == nil {
 		err = since.Error()
@@ -125,6 +138,12 @@ func (t *tail) start(ctx context.Context, admin *kadm.Client) (map[int32]int64, 
 		if ago, ok := since.Lookup(t.topic, end.Partition); ok && ago.Offset >= 0 && ago.Offset < end.Offset {
 			at[end.Partition] = ago.Offset
 		}
+		next, known := t.next[end.Partition]
+		if first, _ := begins.Lookup(t.topic, end.Partition); known && next < first.Offset {
+			t.missing(end.Partition) // it was away for so long that the log has forgotten what it lacks
+		} else if known {
+			at[end.Partition] = min(at[end.Partition], next)
+		}
 	})
 	if len(at) == 0 {
 		return nil, errors.New("there is no topic " + t.topic + " yet: salon topics ensure makes it")
@@ -134,6 +153,7 @@ func (t *tail) start(ctx context.Context, admin *kadm.Client) (map[int32]int64, 
 
 // take passes a record on, if it is the first of its kind, and looks whether any is missing before it.
 func (t *tail) take(rec *kgo.Record) {
+	t.next[rec.Partition] = rec.Offset + 1
 	get := func(name string) string {
 		for i := len(rec.Headers) - 1; i >= 0; i-- {
 			if rec.Headers[i].Key == name {
@@ -158,6 +178,9 @@ func (t *tail) take(rec *kgo.Record) {
 		t.missing(rec.Partition)
 		return
 	}
+	if t.dead[r.Incarnation] {
+		return
+	}
 	t.reach(rec.Partition, r.Incarnation, r.Prev)
 	if r.Pos <= t.last[rec.Partition].pos {
 		return // the log may bring a record twice
@@ -167,13 +190,16 @@ func (t *tail) take(rec *kgo.Record) {
 }
 
 // reach notes that the partition's last event before this record is the one at prev. When that is not the last one that
-// came, there is a hole; when it is of another life of the store, nothing that was told before need be true.
+// came, there is a hole; when it is of another life of the store, nothing that was told before need be true. A life that
+// another followed does not come back: a start a while back may show it again.
 func (t *tail) reach(part int32, incarnation string, prev uint64) {
 	last, known := t.last[part]
 	switch {
+	case t.dead[incarnation]:
 	case !known:
 		t.last[part] = place{prev, incarnation} // the tail begins here
 	case last.incarnation != incarnation:
+		t.dead[last.incarnation] = true
 		t.missing(part)
 		t.last[part] = place{prev, incarnation}
 	case prev > last.pos:
