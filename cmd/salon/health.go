@@ -16,6 +16,7 @@ import (
 	"github.com/dangdangsalon/salon/internal/config"
 	"github.com/dangdangsalon/salon/internal/httpserver"
 	"github.com/dangdangsalon/salon/internal/telemetry"
+	"github.com/dangdangsalon/salon/readapi/live"
 )
 
 func telemetryOf(ctx context.Context, c config.Observability, usual slog.Level, log io.Writer) (*telemetry.Telemetry, error) {
@@ -67,7 +68,20 @@ func (n *node) ready(ctx context.Context) error {
 			return errors.New("the reads database does not answer")
 		}
 	}
+	if n.live != nil && !n.writes {
+		if s := n.live.Status(); !s.Placed {
+			return errors.New(notPlaced(s))
+		}
+	}
 	return nil
+}
+
+// notPlaced says why a live gateway serves nobody yet.
+func notPlaced(s live.Status) string {
+	if s.Trouble == "" {
+		return "live: this node does not hear the log yet"
+	}
+	return "live: this node does not hear the log yet: " + s.Trouble
 }
 
 // serveMetrics serves /metrics on an address of its own.

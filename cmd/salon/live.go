@@ -9,16 +9,26 @@ import (
 	"github.com/dangdangsalon/salon/eventstore"
 	"github.com/dangdangsalon/salon/internal/auth"
 	"github.com/dangdangsalon/salon/internal/sealed"
+	"github.com/dangdangsalon/salon/internal/telemetry"
 	"github.com/dangdangsalon/salon/projections/chatrooms"
 	"github.com/dangdangsalon/salon/readapi/live"
 )
 
 // newGateway is the live gateway over what this process has: it posts with the executor, and reads the store beside it.
 func (n *node) newGateway(keys *sealed.Keys) *live.Gateway {
-	return live.New(live.Config{
+	g := live.New(live.Config{
 		Brokers: n.servers.Brokers(), TopicPrefix: n.servers.Topics.TopicPrefix, Decode: chatrooms.Changes(codec()),
-		Commands: speech{n.executor}, Store: stream{n.store, codec()}, Reads: n.reads, Texts: keys, Log: n.tel.Log, Origins: n.http.CORSOrigins,
+		Commands: speech{n.executor}, Store: stream{n.store, codec()}, Reads: n.reads, Redis: n.redis, Texts: keys, Log: n.tel.Log, Origins: n.http.CORSOrigins,
+		Delivered: n.tel.Metrics.LiveDelay,
 	})
+	n.tel.Metrics.Live(func() telemetry.LiveNumbers {
+		s := g.Status()
+		return telemetry.LiveNumbers{
+			Sockets: s.Sockets, Rooms: s.Rooms, WindowBytes: s.WindowBytes,
+			Messages: s.Delivered, Frames: s.Frames, Bytes: s.Bytes, Resyncs: s.Resyncs, StoreReads: s.StoreReads,
+		}
+	})
+	return g
 }
 
 // speech is the write side as sockets use it.

@@ -16,6 +16,7 @@ import (
 	"github.com/dangdangsalon/salon/projections/engine"
 	"github.com/dangdangsalon/salon/projections/reads"
 	"github.com/dangdangsalon/salon/reactors"
+	"github.com/dangdangsalon/salon/readapi/live"
 )
 
 // probes are what a running process knows of itself and of its servers.
@@ -35,7 +36,20 @@ func (n *node) probes() []probe {
 	if n.firer != nil {
 		probes = append(probes, probe{part: "reactor", look: func(context.Context) (string, error) { return probeFirer(n.firer.Status(), time.Now()) }})
 	}
+	if n.live != nil {
+		probes = append(probes, probe{part: "live", look: func(context.Context) (string, error) { return probeLive(n.live.Status()) }})
+	}
 	return probes
+}
+
+func probeLive(s live.Status) (string, error) {
+	switch {
+	case !s.Placed:
+		return "", errors.New(notPlaced(s))
+	case s.Trouble != "":
+		return "", fmt.Errorf("does not follow the log at the moment: %s", s.Trouble)
+	}
+	return fmt.Sprintf("%d sockets; remembers %d rooms, %d KiB of messages", s.Sockets, s.Rooms, s.WindowBytes>>10), nil
 }
 
 func (n *node) probeStore(ctx context.Context) (string, error) {

@@ -25,6 +25,7 @@ type Metrics struct {
 	timersDue   prometheus.Gauge
 	timersLate  prometheus.Gauge
 	notified    *prometheus.CounterVec
+	liveDelay   prometheus.Histogram
 	registry    *prometheus.Registry
 }
 
@@ -82,13 +83,16 @@ func newMetrics(reg *prometheus.Registry, version string) *Metrics {
 		still: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "salon_projection_still_seconds", Help: "How long a projection's partition has been behind without moving: its health.",
 		}, []string{"projection", "topic", "partition"}),
+		liveDelay: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "salon_live_delay_seconds", Help: "From when a message was recorded until it was sent to a socket that had all before it.", Buckets: latency,
+		}),
 		registry: reg,
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "salon_build_info", Help: "The version that runs.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	info.Set(1)
-	reg.MustRegister(m.requests, m.appendTime, m.appendGroup, m.relayLag, m.relayLagAge, m.lag, m.lagAge, m.up, m.still, m.filled, m.refills, m.stages, m.runs, m.notified, m.timersDue, m.timersLate, info)
+	reg.MustRegister(m.requests, m.appendTime, m.appendGroup, m.relayLag, m.relayLagAge, m.lag, m.lagAge, m.up, m.still, m.filled, m.refills, m.stages, m.runs, m.notified, m.timersDue, m.timersLate, m.liveDelay, info)
 	return m
 }
 
@@ -166,3 +170,30 @@ func (m *Metrics) Pool(name string, stats func() (open, inUse int, waited int64)
 	gauge("salon_pool_in_use", "Connections at work.", func() float64 { _, u, _ := stats(); return float64(u) })
 	gauge("salon_pool_waits", "Times that somebody waited for a connection.", func() float64 { _, _, w := stats(); return float64(w) })
 }
+
+// LiveNumbers are what the live gateway counts.
+type LiveNumbers struct {
+	Sockets, Rooms, WindowBytes                  int   // now
+	Messages, Frames, Bytes, Resyncs, StoreReads int64 // since the start
+}
+
+// Live exposes a live gateway's numbers.
+func (m *Metrics) Live(numbers func() LiveNumbers) {
+	gauge := func(name, help string, value func(LiveNumbers) int) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value(numbers())) }))
+	}
+	counter := func(name, help string, value func(LiveNumbers) int64) {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(value(numbers())) }))
+	}
+	gauge("salon_live_sockets", "Open sockets.", func(n LiveNumbers) int { return n.Sockets })
+	gauge("salon_live_rooms", "Rooms that this process remembers.", func(n LiveNumbers) int { return n.Rooms })
+	gauge("salon_live_window_bytes", "Messages that this process remembers, about.", func(n LiveNumbers) int { return n.WindowBytes })
+	counter("salon_live_messages_total", "Messages sent to sockets.", func(n LiveNumbers) int64 { return n.Messages })
+	counter("salon_live_frames_total", "Frames sent to sockets, of all kinds.", func(n LiveNumbers) int64 { return n.Frames })
+	counter("salon_live_bytes_total", "Bytes of these frames.", func(n LiveNumbers) int64 { return n.Bytes })
+	counter("salon_live_resyncs_total", "Subscriptions that fell behind, and were told to begin again.", func(n LiveNumbers) int64 { return n.Resyncs })
+	counter("salon_live_store_reads_total", "Pages of older messages that the event store gave, since the read model did not.", func(n LiveNumbers) int64 { return n.StoreReads })
+}
+
+// LiveDelay notes how long a message took to a socket.
+func (m *Metrics) LiveDelay(took time.Duration) { m.liveDelay.Observe(took.Seconds()) }

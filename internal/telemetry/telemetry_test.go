@@ -29,6 +29,8 @@ func TestTheNumbersAreThereUnderTheirNames(t *testing.T) {
 	m.Run("reservations_v2", "rebuild", "loading", map[string]int64{"done": 512, "per_second": 81_000})
 	m.Run("reservations_v1", "verify", "comparing", map[string]int64{"rows": 7})
 	m.Run("reservations_v1", "verify", "comparing", nil)
+	m.Live(func() LiveNumbers { return LiveNumbers{Sockets: 3, WindowBytes: 4096, Messages: 17, Resyncs: 1} })
+	m.LiveDelay(4 * time.Millisecond)
 	m.Pool("reads", func() (int, int, int64) { return 4, 2, 9 })
 	rec := httptest.NewRecorder()
 	promhttp.HandlerFor(tel.Registry, promhttp.HandlerOpts{}).ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
@@ -46,6 +48,11 @@ func TestTheNumbersAreThereUnderTheirNames(t *testing.T) {
 		`salon_projection_stage_seconds_count{projection="reservations_v1",stage="target"} 1`,
 		`salon_projection_run{kind="rebuild",phase="loading",projection="reservations_v2",what="done"} 512`,
 		`salon_projection_run{kind="rebuild",phase="loading",projection="reservations_v2",what="per_second"} 81000`,
+		`salon_live_sockets 3`,
+		`salon_live_window_bytes 4096`,
+		`salon_live_messages_total 17`,
+		`salon_live_resyncs_total 1`,
+		`salon_live_delay_seconds_count 1`,
 		`salon_pool_open{pool="reads"} 4`,
 		`salon_pool_waits{pool="reads"} 9`,
 		`salon_build_info{version="v1.2.3"} 1`,
