@@ -109,7 +109,7 @@ func (b *chatBench) start(ctx context.Context, servers config.Servers) (stop fun
 		return nil, err
 	}
 	if servers.Events == "" {
-		p, err := startUp(ctx, self, b.dir, "--rate-limit", "0")
+		p, err := startUp(ctx, self, b.dir, "--rate-limit", "0", "--post-rate", "0")
 		if err != nil {
 			return nil, err
 		}
