@@ -59,13 +59,18 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 				span.SetStatus(codes.Error, "")
 			}
 		}
-		if s.cfg.Observe != nil {
+		if s.cfg.Observe != nil && !isStream(c) {
 			s.cfg.Observe(knownMethod(r.Method), route, status, took)
 		}
 		s.cfg.Log.InfoContext(ctx, "request", "method", knownMethod(r.Method), "route", route, "status", status,
 			"duration_ms", float64(took.Microseconds())/1000, "trace_id", traceID, "request_id", requestID)
 		return nil
 	}
+}
+
+// isStream tells an answer without end: how long it lasted is no latency.
+func isStream(c echo.Context) bool {
+	return strings.HasPrefix(c.Response().Header().Get("Content-Type"), "text/event-stream")
 }
 
 // recover turns a panic into a 500 and a log entry; the process lives on.
