@@ -78,7 +78,7 @@ func TestTheRateOfPosts(t *testing.T) {
 		}
 		want(t, "burst", taken("customer:kim"), 20)
 		want(t, "customer kim is not groomer kim", taken("groomer:kim"), 20)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		want(t, "in a second", taken("customer:kim"), 10)
 
 		x = NewExecutor(Config{PostRate: -1})

@@ -273,7 +273,7 @@ func (b *rebuildBench) switched(ctx context.Context, n *node, p *people) error {
 	group.Go(func() error {
 		for k := 0; k < liveSome*(len(p.starts)-1); k++ {
 			if until(groupCtx, began.Add(time.Duration(k)*time.Second/moveRate)) != nil {
-				return nil
+				return nil //nolint:nilerr // stopped
 			}
 			at := &visits[k%liveSome]
 			v, err := b.move(ctx, p, k%liveSome, *at.Load(), p.starts[1+k/liveSome])

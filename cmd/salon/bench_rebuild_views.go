@@ -66,15 +66,14 @@ func (b *rebuildBench) view(ctx context.Context, servers config.Servers, client 
 	}
 	views := engine.Views{DB: db, Redis: client}
 	var rowsRate, eventsRate, whole []sample
-	rows := 0
 	for round := range b.rounds {
 		began := time.Now()
-		n, err := views.Fill(ctx, view)
+		rows, err := views.Fill(ctx, view)
 		took := time.Since(began)
 		if err := errors.Join(err, views.Remove(context.WithoutCancel(ctx), view, nil)); err != nil {
 			return err
 		}
-		rows = n
+
 		b.say("round %d: %d rows of %s in %v", round+1, rows, view.Name, took.Round(time.Millisecond))
 		rowsRate = append(rowsRate, sample{Rate: float64(rows) / took.Seconds()})
 		eventsRate = append(eventsRate, sample{Rate: float64(events) / took.Seconds()})

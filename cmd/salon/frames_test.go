@@ -158,7 +158,7 @@ func TestFramesAreAsTheDocumentSays(t *testing.T) {
 	}
 	room := book(t, newTown([]string{url}, nil, mint), url, kongi, minji)
 	dial := func(who domain.Actor) phoneLine {
-		conn, _, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(url, "http")+"/v1/live", //nolint:bodyclose // it is the socket
+		conn, _, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(url, "http")+"/v1/live",
 			&websocket.DialOptions{Subprotocols: []string{"salon.v1", "bearer." + mint(who)}})
 		if err != nil {
 			t.Fatal(err)

@@ -55,7 +55,7 @@ func TestTheOldestRecordIsReadFromTheLog(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
-	var gone kadm.Offsets = kadm.Offsets{}
+	gone := kadm.Offsets{}
 	gone.Add(kadm.Offset{Topic: "mine.a", Partition: 0, At: 6})
 	if _, err := kafka.DeleteRecords(t.Context(), gone); err != nil {
 		t.Fatal(err)

@@ -30,7 +30,7 @@ func TestABucketFillsAgain(t *testing.T) {
 			after time.Duration
 			want  int
 		}{{0, 8}, {0, 0}, {time.Second, 4}, {250 * time.Millisecond, 1}, {time.Hour, 8}} {
-			time.Sleep(c.after)
+			<-time.After(c.after)
 			if got := taken(); got != c.want {
 				t.Errorf("%d after %v, want %d", got, c.after, c.want)
 			}
@@ -91,7 +91,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		for i := range maxSubjects - 1 {
 			l.Take(fmt.Sprint(i))
 		}
-		time.Sleep(time.Minute) // their buckets are full
+		<-time.After(time.Minute) // their buckets are full
 		for range 3 {
 			l.Take("kim")
 		}

@@ -127,7 +127,7 @@ func (a *survey) status(ctx context.Context, p engine.Projection, state engine.S
 	}
 	if p.Target == engine.Redis && a.away != nil {
 		s.State, s.Detail = Away, "Redis does not answer: "+a.away.Error()
-		return s, nil
+		return s, nil //nolint:nilerr // the row says it
 	}
 	s.Parked = len(parked)
 	behind := map[Partition]int64{}

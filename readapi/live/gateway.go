@@ -288,9 +288,11 @@ func (g *Gateway) drain() {
 	g.mu.Unlock()
 	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	gap := min(drainGap, drainAtEnd/time.Duration(max(1, len(all))))
+	next := time.NewTicker(gap)
+	defer next.Stop()
 	for _, s := range all {
 		s.end(CloseRestart, "this node ends")
-		time.Sleep(gap)
+		<-next.C
 	}
 	g.gone.Wait()
 }

@@ -1,6 +1,7 @@
 package live
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -156,7 +157,7 @@ func (w *town) subscribe(t *rapid.T, s *socket, room string, after uint64, meanw
 		}
 		sub, head, err := w.hub.attach(r, s, after)
 		switch member := s.id == (auth.Identity{Sub: "c", Role: "customer"}) || s.id == (auth.Identity{Sub: "g", Role: "groomer"}); {
-		case err == errForgotten:
+		case errors.Is(err, errForgotten):
 			meanwhile = func() {}
 			continue
 		case !member && err == nil:

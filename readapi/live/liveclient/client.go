@@ -161,7 +161,7 @@ func (c *Client) connect(ctx context.Context, url string) (connected bool, err e
 	ctx, cancel := context.WithCancel(ctx)
 	var speaking sync.WaitGroup
 	defer speaking.Wait()
-	defer conn.CloseNow()
+	defer func() { _ = conn.CloseNow() }()
 	defer cancel()
 	speaking.Go(func() {
 		if c.speak(ctx, conn) != nil {
@@ -186,7 +186,7 @@ func (c *Client) connect(ctx context.Context, url string) (connected bool, err e
 func dial(ctx context.Context, url, token string) (*websocket.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialWithin)
 	defer cancel()
-	conn, answer, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(strings.TrimSuffix(url, "/"), "http")+"/v1/live", &websocket.DialOptions{
+	conn, answer, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(strings.TrimSuffix(url, "/"), "http")+"/v1/live", &websocket.DialOptions{ //nolint:bodyclose // of a refusal it is in memory, else it is the socket
 		HTTPHeader: http.Header{"Authorization": {"Bearer " + token}}, Subprotocols: []string{live.Subprotocol},
 	})
 	if err != nil {
