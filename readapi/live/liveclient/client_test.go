@@ -452,7 +452,8 @@ func TestManyRoomsAreSubscribedWithinTheServersLimits(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("heard %q", got)
 	}
-	if least := 18 * time.Second / framesPerSecond; time.Since(began) < least { // those beyond the burst have to wait
+	// A lower bound, which no slow machine breaks: those beyond the burst have to wait.
+	if least := 18 * time.Second / framesPerSecond; time.Since(began) < least {
 		t.Errorf("%d frames within %v", len(got), time.Since(began))
 	}
 }
