@@ -3,6 +3,7 @@ package live
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -36,9 +37,11 @@ const (
 type ephemeral struct {
 	hub    *hub
 	redis  *redis.Client
-	prefix string // of the channel and of the keys
+	prefix string // of the keys
 	node   string // names this one
 	log    *slog.Logger
+
+	channel string
 
 	keepFor, sayEvery, linger time.Duration
 
@@ -64,16 +67,18 @@ type hint struct {
 	Typing readapi.Person `json:"typing,omitzero"` // none: who is there has changed
 }
 
-func newEphemeral(h *hub, c *redis.Client, prefix string, log *slog.Logger) *ephemeral {
+func newEphemeral(h *hub, c *redis.Client, prefix string, hurry int, log *slog.Logger) *ephemeral {
+	fast := time.Duration(hurry)
 	e := &ephemeral{
 		hub: h, redis: c, prefix: prefix + "live", node: rand.Text(), log: log,
 		// A node's word outlives two that were lost, and a dead node's people are gone within half a minute.
-		keepFor: 24 * time.Second, sayEvery: 8 * time.Second,
-		linger: 3 * time.Second, // a connection that is lost and made again is nobody's news
+		keepFor: 24 * time.Second / fast, sayEvery: 8 * time.Second / fast,
+		linger: 3 * time.Second / fast, // a connection that is lost and made again is nobody's news
 		typed:  make(chan hint, 256),
 		said:   map[seat]bool{}, leaving: map[seat]time.Time{}, looks: map[string]bool{},
 	}
 	if c != nil {
+		e.channel = fmt.Sprintf("%s@%d", e.prefix, c.Options().DB) // Redis' databases share their channels
 		h.stirred, h.stir = map[string]struct{}{}, make(chan struct{}, 1)
 	}
 	return e
@@ -90,9 +95,9 @@ func (e *ephemeral) run(ctx context.Context) {
 	if e.redis == nil {
 		return
 	}
-	channel := e.redis.Subscribe(ctx, e.prefix)
-	defer channel.Close()
-	heard := channel.Channel(redis.WithChannelSize(4*roomsAtOnce), redis.WithChannelHealthCheckInterval(3*time.Second))
+	news := e.redis.Subscribe(ctx, e.channel)
+	defer news.Close()
+	heard := news.Channel(redis.WithChannelSize(4*roomsAtOnce), redis.WithChannelHealthCheckInterval(3*time.Second))
 	sweep, refresh := time.NewTicker(e.linger/3), time.NewTicker(e.sayEvery)
 	defer sweep.Stop()
 	defer refresh.Stop()
@@ -162,7 +167,7 @@ func (e *ephemeral) publish(ctx context.Context, t hint) error {
 	away := time.Now().Before(e.away)
 	p := e.redis.Pipeline()
 	for n := len(e.typed); ; n-- {
-		p.Publish(ctx, e.prefix, encode(t))
+		p.Publish(ctx, e.channel, encode(t))
 		if n == 0 {
 			break
 		}
@@ -239,7 +244,7 @@ func (e *ephemeral) exchange(ctx context.Context, rooms []string) error {
 		p.PExpire(ctx, key, 2*e.keepFor)
 		answers[room] = p.ZRange(ctx, key, 0, -1)
 		if changed {
-			p.Publish(ctx, e.prefix, encode(hint{Node: e.node, Room: room}))
+			p.Publish(ctx, e.channel, encode(hint{Node: e.node, Room: room}))
 		}
 	}
 	if _, err := p.Exec(ctx); err != nil {

@@ -68,10 +68,15 @@ type Config struct {
 	// WindowMessages and WindowBytes bound the windows of all rooms. They default to 200,000 and 128 MiB; less makes
 	// those who come back after a while ask the read model.
 	WindowMessages, WindowBytes int
-	// WriteTimeout is how long a client may take to read a frame. Defaults to 10 s; a shorter one loses phones in tunnels.
+	// WriteTimeout is how long a client may take to read a frame, or to answer a ping. Defaults to 10 s; a shorter one loses
+	// phones in tunnels.
 	WriteTimeout time.Duration
+	// PingEvery is how often each client is asked whether it is there. Defaults to 25 s; usual proxies end what is idle for 60 s.
+	PingEvery time.Duration
 	// MarkEvery is how far apart a socket's read marks are recorded. Defaults to 1 s; less makes more events.
 	MarkEvery time.Duration
+
+	hurry int // tests: presence is said, kept and taken back so many times faster
 }
 
 const (
@@ -82,8 +87,6 @@ const (
 	maxReading = 16 // pages that are read from the read model or the store at once
 	fairShare  = 64 // messages of one room before the others have their turn
 
-	pingEvery  = 25 * time.Second // below the idle time-out of usual proxies, 60 s
-	pongWithin = 10 * time.Second
 	openAgain  = 500 * time.Millisecond
 	openWithin = 2 * time.Second
 	readyWait  = 5 * time.Second
@@ -124,6 +127,7 @@ func New(cfg Config) *Gateway {
 	or(&cfg.WindowBytes, 128<<20)
 	or(&cfg.WriteTimeout, 10*time.Second)
 	or(&cfg.MarkEvery, time.Second)
+	or(&cfg.PingEvery, 25*time.Second)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -132,7 +136,7 @@ func New(cfg Config) *Gateway {
 	}
 	h := newHub(bounds{cfg.WindowMessages, cfg.WindowBytes, maxRooms})
 	return &Gateway{
-		cfg: cfg, log: cfg.Log, hub: h, ephemeral: newEphemeral(h, cfg.Redis, cfg.TopicPrefix, cfg.Log),
+		cfg: cfg, log: cfg.Log, hub: h, ephemeral: newEphemeral(h, cfg.Redis, cfg.TopicPrefix, max(1, cfg.hurry), cfg.Log),
 		placed: make(chan struct{}), reading: make(chan struct{}, maxReading),
 		sockets: map[*socket]struct{}{}, subjects: map[string]int{},
 	}

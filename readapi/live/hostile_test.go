@@ -302,3 +302,19 @@ func TestANodeThatEndsSendsEverybodyAway(t *testing.T) {
 	_ = deaf.CloseNow()
 	<-done
 }
+
+func TestAConnectionWithNobodyAtItsEndIsClosed(t *testing.T) {
+	t.Parallel()
+	g := newRooms().serve(t, func(c *Config) { c.PingEvery, c.WriteTimeout = 50*time.Millisecond, 200*time.Millisecond })
+	gone, here := g.dial("customer:c1"), g.dial("groomer:kim")
+	_ = gone // reads nothing, so it answers no ping
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for g.Status().Sockets > 1 {
+		if wait(ctx, 20*time.Millisecond) != nil {
+			t.Fatal("it is still open")
+		}
+		here.still() // whoever reads answers
+	}
+	here.still()
+}

@@ -164,7 +164,7 @@ func (s *socket) read(ctx context.Context) {
 
 // write sends what there is until ctx ends or the connection does.
 func (s *socket) write(ctx context.Context) error {
-	beat := time.NewTicker(pingEvery)
+	beat := time.NewTicker(s.g.cfg.PingEvery)
 	defer beat.Stop()
 	for {
 		select {
@@ -176,7 +176,7 @@ func (s *socket) write(ctx context.Context) error {
 			}
 		case <-beat.C:
 			s.wg.Go(func() {
-				ctx, cancel := context.WithTimeout(ctx, pongWithin)
+				ctx, cancel := context.WithTimeout(ctx, s.g.cfg.WriteTimeout)
 				defer cancel()
 				if err := s.conn.Ping(ctx); err != nil {
 					_ = s.conn.CloseNow() // half open: nobody is there
