@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/dangdangsalon/salon/internal/problem"
 )
 
 func TestOutsidersAreToldNothing(t *testing.T) {
@@ -249,6 +251,21 @@ func TestTheStoreAwayIsSaidAndNotWaitedFor(t *testing.T) {
 	other.hears("message 1")
 	close(hang)
 	p.hearsAtLast("message 2") // the post, in whichever order
+
+	r.mu.Lock()
+	r.hang, r.away = nil, problem.New(http.StatusServiceUnavailable, "store.unavailable", "the event store is away; nothing was done").RetryAfter(1)
+	r.mu.Unlock()
+	for refused := false; !refused; {
+		other.say(`{"type":"post","room_id":%q,"client_message_id":"2","text":"x"}`, kims)
+		f, err := other.hear()
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, is := f.(*Error)
+		if refused = is; is && (e.Code != "store.unavailable" || e.ClientMessageID != "2" || e.RoomID != kims || e.RetryAfter != 1) {
+			t.Errorf("%+v", e)
+		}
+	}
 }
 
 // TestToSubscribeAgainIsToBeginAnew: nothing of the former subscription comes after the answer to the new one.
