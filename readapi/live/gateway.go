@@ -229,12 +229,22 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, id auth.Identity
 	if err := g.admit(s); err != nil {
 		return err
 	}
-	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{
+	opened := false
+	defer func() {
+		if !opened {
+			g.dismiss(s)
+		}
+	}()
+	answer := &accepting{ResponseWriter: w}
+	conn, err := websocket.Accept(answer, r, &websocket.AcceptOptions{
 		Subprotocols: []string{Subprotocol}, OriginPatterns: g.cfg.Origins, CompressionMode: websocket.CompressionDisabled,
 	})
-	if err != nil {
-		g.dismiss(s)
-		return nil //nolint:nilerr // it has answered
+	switch {
+	case err == nil:
+	case answer.status == http.StatusForbidden:
+		return problem.New(http.StatusForbidden, "auth.forbidden", "a page of this origin may not open sockets")
+	default:
+		return problem.New(max(http.StatusBadRequest, answer.status), "request.invalid", "this is for WebSocket connections, version 13")
 	}
 	s.open, s.close = context.WithCancelCause(context.WithoutCancel(r.Context())) // the request's ends with the server, before the socket is sent away
 	g.mu.Lock()
@@ -244,12 +254,30 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, id auth.Identity
 	if draining {
 		s.end(CloseRestart, "this node ends")
 	}
+	opened = true
 	go func() { // Run waits for it
 		defer g.dismiss(s)
 		s.run()
 	}()
 	return nil
 }
+
+// accepting keeps back what the library answers instead of a socket: what is answered is a problem, as everywhere.
+type accepting struct {
+	http.ResponseWriter
+	status int
+}
+
+func (a *accepting) WriteHeader(status int) {
+	if a.status = status; status == http.StatusSwitchingProtocols {
+		a.ResponseWriter.WriteHeader(status)
+	}
+}
+
+func (a *accepting) Write(b []byte) (int, error) { return len(b), nil }
+
+// Unwrap is how the library finds the connection.
+func (a *accepting) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 // admit counts a socket in.
 func (g *Gateway) admit(s *socket) error {

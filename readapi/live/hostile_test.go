@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/go-json-experiment/json"
 
 	"github.com/dangdangsalon/salon/internal/problem"
 )
@@ -79,6 +80,9 @@ func TestWhoMayNotComeInIsToldWhy(t *testing.T) {
 				t.Errorf("the server chose %q", c.Subprotocol())
 			}
 		}
+		if kind := answer.Header.Get("Content-Type"); err != nil && kind != "application/problem+json" {
+			t.Errorf("the refusal %d is %q", answer.StatusCode, kind)
+		}
 		return answer.StatusCode, err
 	}
 	for _, c := range []struct {
@@ -101,6 +105,22 @@ func TestWhoMayNotComeInIsToldWhy(t *testing.T) {
 		if status, err := dial(c.header, c.protocols...); status != c.status {
 			t.Errorf("%s: %d, %v, want %d", c.what, status, err, c.status)
 		}
+	}
+	ask, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.url+"/v1/live", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask.Header.Set("Authorization", "Bearer customer:c8")
+	answer, err := http.DefaultClient.Do(ask)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	var p struct {
+		Code string `json:"code"`
+	}
+	if err := json.UnmarshalRead(answer.Body, &p); err != nil || answer.StatusCode != http.StatusUpgradeRequired || p.Code != "request.invalid" {
+		t.Errorf("no WebSocket: %d, %+v, %v", answer.StatusCode, p, err)
 	}
 	g.logs.mu.Lock()
 	defer g.logs.mu.Unlock()
