@@ -53,7 +53,7 @@ func TestChatOutlivesTheServersBehindIt(t *testing.T) {
 				h.on(frame)
 			},
 		})
-		cl.Follow(talking, room, 0)
+		cl.Follow(room, 0)
 		connected.Go(func() {
 			if err := cl.Run(talking); err != nil {
 				t.Errorf("%s: %v", who.ID, err)
@@ -123,7 +123,7 @@ func TestChatOutlivesTheServersBehindIt(t *testing.T) {
 		away.take()
 		everybodyTalks()
 		for _, p := range pairs {
-			p.onHurt.Typing(t.Context(), p.room)
+			p.onHurt.Typing(p.room)
 		}
 		everybodyTalks()
 		away.restore()
