@@ -30,6 +30,11 @@
 // A room's members are read from the store once, after the tail has its place, and kept up by the tail: who leaves gets
 // what was there until then and no more. Texts stay sealed until they are written to a socket.
 //
+// # Who is there, and who is typing
+//
+// That is kept nowhere. It goes from node to node through Redis, and stops while that is away; chat does not. Who is there
+// is a room's state like its read marks, told when it has changed; typing is dropped first when a socket is slow.
+//
 // The package refuses to be a second truth: it stores nothing, and a node that is started anew knows nothing but what
 // the log, the read model and the store tell it.
 package live
