@@ -71,21 +71,28 @@ func PostMessageID(by domain.Actor, room, clientMessageID string) uuid.UUID {
 // A sender who is too fast is refused with 429 rate.limited before anything is looked at, whatever the post would have come
 // to: made-up rooms and repeats cost reads, too. A repeat that comes in time gets its answer.
 func (x *Executor) PostMessage(ctx context.Context, m Meta, room string, r PostMessage) (Result[chat.Room], error) {
+	posted, _, err := x.postMessage(ctx, m, room, r)
+	return posted, err
+}
+
+// postMessage also tells what was recorded, sealed as it is.
+func (x *Executor) postMessage(ctx context.Context, m Meta, room string, r PostMessage) (posted Result[chat.Room], message chat.Message, err error) {
 	if wait, ok := x.posts.Take(m.Actor.Subject()); !ok {
-		return Result[chat.Room]{}, problem.RateLimited("too many messages; slow down", wait)
+		return posted, message, problem.RateLimited("too many messages; slow down", wait)
 	}
 	entry, err := x.enter(room)
 	if err != nil {
-		return Result[chat.Room]{}, err
+		return posted, message, err
 	}
 	s := x.sealing(ctx, m.Actor)
-	message := chat.Message{ClientMessageID: r.ClientMessageID, Text: s.text(r.Text), ImageURL: s.text(r.ImageURL)}
+	message = chat.Message{ClientMessageID: r.ClientMessageID, Text: s.text(r.Text), ImageURL: s.text(r.ImageURL)}
 	if s.err != nil {
-		return Result[chat.Room]{}, s.err
+		return posted, message, s.err
 	}
-	return Execute(ctx, x, entry.Target, m, func(c chat.Room, _ time.Time) ([]domain.Event, error) {
+	posted, err = Execute(ctx, x, entry.Target, m, func(c chat.Room, _ time.Time) ([]domain.Event, error) {
 		return c.Post(room, entry.members, m.Actor, message)
 	})
+	return posted, message, err
 }
 
 // PostedMessage is where a message stands.
@@ -95,22 +102,36 @@ type PostedMessage struct {
 	SentAt time.Time `json:"sent_at"`
 }
 
-// Say posts a message that came by a socket. The token is for reads that must show it.
-func (x *Executor) Say(ctx context.Context, by domain.Actor, room string, r PostMessage) (p PostedMessage, token string, err error) {
+// Said is a message that came by a socket and was recorded.
+type Said struct {
+	PostedMessage
+	Token   string       // for reads that must show it
+	Message chat.Message // as it was recorded: sealed
+	// Revision is its event's, by which it can be told whether anything stands between it and what is known of the room.
+	// Of a message that was recorded before, it is -1.
+	Revision int64
+}
+
+// Say posts a message that came by a socket.
+func (x *Executor) Say(ctx context.Context, by domain.Actor, room string, r PostMessage) (Said, error) {
 	if err := r.Check(); err != nil {
 		var wrong *huma.ErrorDetail
 		errors.As(err, &wrong)
-		return p, "", problem.New(http.StatusBadRequest, "request.invalid", strings.TrimPrefix(wrong.Location, "body.")+": "+wrong.Message)
+		return Said{}, problem.New(http.StatusBadRequest, "request.invalid", strings.TrimPrefix(wrong.Location, "body.")+": "+wrong.Message)
 	}
 	m, err := x.NewMeta(ctx, by, "post_message", PostMessageID(by, room, r.ClientMessageID), r)
 	if err != nil {
-		return p, "", err
+		return Said{}, err
 	}
-	posted, err := x.PostMessage(ctx, m, room, r)
+	posted, message, err := x.postMessage(ctx, m, room, r)
 	if err != nil {
-		return p, "", err
+		return Said{}, err
 	}
-	return PostedMessage{room, posted.State.Seq, posted.At}, tokenOf(x, posted), nil
+	said := Said{PostedMessage{room, posted.State.Seq, posted.At}, tokenOf(x, posted), message, int64(posted.Revision)}
+	if posted.Replayed {
+		said.Revision = -1
+	}
+	return said, nil
 }
 
 func (x *Executor) servePostMessage(api huma.API) {

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -145,22 +148,36 @@ func (b *chatBench) talk(ctx context.Context) error {
 	return nil
 }
 
-// stalled runs a load beside sockets that subscribe to all that was ever said and read nothing of it. Each blocks its
-// node's writer until that gives up; then it comes again.
+// stalled runs a load beside sockets that subscribe to all that was ever said and read nothing of it. Their buffers are
+// small, so that each blocks its node's writer until that gives up; then it comes again.
 func (b *chatBench) stalled(ctx context.Context, load func() (sample, error)) (sample, error) {
 	ctx, stop := context.WithCancel(ctx)
-	var wg sync.WaitGroup
+	var wg, deaf sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
+	narrow := &http.Client{Transport: &http.Transport{DialContext: (&net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		return errors.Join(c.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096) }), err)
+	}}).DialContext}}
 	for i := range b.size.stalled {
 		mine := b.rooms[i%b.size.rooms]
+		var once sync.Once
+		deaf.Add(1)
 		c := liveclient.New(liveclient.Config{
 			URLs:  []string{b.nodes[i%len(b.nodes)].url},
 			Token: func(context.Context) (string, error) { return mine.sides()[i/b.size.rooms%2], nil },
-			On:    func(any) { <-ctx.Done() },
+			HTTP:  narrow, Heartbeat: time.Hour,
+			On: func(any) {
+				once.Do(deaf.Done)
+				<-ctx.Done()
+			},
 		})
 		c.Follow(mine.id, 0)
 		wg.Go(func() { _ = c.Run(ctx) })
+	}
+	deaf.Wait()
+	if err := until(ctx, time.Now().Add(2*time.Second)); err != nil { // what the connections cost is another matter
+		return sample{}, err
 	}
 	return load()
 }

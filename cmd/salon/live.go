@@ -39,7 +39,7 @@ func (s speech) Enter(ctx context.Context, room string) (live.Membership, error)
 	if err != nil {
 		return live.Membership{}, err
 	}
-	m := live.Membership{CustomerID: r.Members.CustomerID, GroomerID: r.Members.GroomerID, HeadSeq: r.Seq}
+	m := live.Membership{CustomerID: r.Members.CustomerID, GroomerID: r.Members.GroomerID, HeadSeq: r.Seq, Revision: r.Revision}
 	for of, left := range map[**uint64]chat.Left{&m.CustomerLeft: r.CustomerLeft, &m.GroomerLeft: r.GroomerLeft} {
 		if left.Gone {
 			*of = &left.Seq
@@ -48,9 +48,17 @@ func (s speech) Enter(ctx context.Context, room string) (live.Membership, error)
 	return m, nil
 }
 
-func (s speech) Post(ctx context.Context, by auth.Identity, p live.Post) (live.Posted, error) {
-	said, token, err := s.x.Say(ctx, actorOf(by), p.RoomID, commands.PostMessage{ClientMessageID: p.ClientMessageID, Text: p.Text, ImageURL: p.ImageURL})
-	return live.Posted{Seq: said.Seq, SentAt: said.SentAt, ConsistencyToken: token}, err
+func (s speech) Post(ctx context.Context, by auth.Identity, p live.Post) (live.Posted, chatrooms.Change, error) {
+	said, err := s.x.Say(ctx, actorOf(by), p.RoomID, commands.PostMessage{ClientMessageID: p.ClientMessageID, Text: p.Text, ImageURL: p.ImageURL})
+	if err != nil {
+		return live.Posted{}, chatrooms.Change{}, err
+	}
+	return live.Posted{Seq: said.Seq, SentAt: said.SentAt, ConsistencyToken: said.Token}, chatrooms.Change{
+		Room: p.RoomID, Revision: said.Revision, Message: &chatrooms.Message{
+			RoomID: p.RoomID, Seq: said.Seq, SenderID: by.Sub, SenderRole: by.Role, ClientID: p.ClientMessageID,
+			Text: said.Message.Text, ImageURL: said.Message.ImageURL, SentAt: said.SentAt,
+		},
+	}, nil
 }
 
 func (s speech) MarkRead(ctx context.Context, by auth.Identity, room string, seq uint64) error {

@@ -12,10 +12,13 @@ import (
 // Change is one event of a room as those read it who follow the log or the store themselves, without rows: the live
 // gateway. At most one of the fields below Room is set; none is for an event that shows nobody anything.
 type Change struct {
-	Room    string
-	Message *Message // without the counts of a row: FromCustomer and FromGroomer are 0
-	Read    *Mark    // a member has read up to and with Seq
-	Left    *Mark    // a member left, and may read up to and with Seq
+	Room string
+	// Revision is of the room's own stream, which holds whatever decides who may read what; -1 of a read mark, which stands
+	// in another.
+	Revision int64
+	Message  *Message // without the counts of a row: FromCustomer and FromGroomer are 0
+	Read     *Mark    // a member has read up to and with Seq
+	Left     *Mark    // a member left, and may read up to and with Seq
 }
 
 // Mark is a place in a room that a member stands for.
@@ -31,7 +34,7 @@ func Changes(codec *eventstore.Codec) func(wire.Record) (Change, error) {
 
 // ChangeOf reads a stored event of a room.
 func ChangeOf(codec *eventstore.Codec, r eventstore.Recorded) (Change, error) {
-	c := Change{Room: r.Key}
+	c := Change{Room: r.Key, Revision: int64(r.Revision)}
 	e, err := codec.Decode(r.Type, r.Data)
 	if err != nil {
 		return c, fmt.Errorf("event %s of room %s: %w", r.ID, r.Key, err)
@@ -43,7 +46,7 @@ func ChangeOf(codec *eventstore.Codec, r eventstore.Recorded) (Change, error) {
 			Text: e.Text, ImageURL: e.ImageURL, SentAt: r.RecordedAt,
 		}
 	case chat.ReadMarked:
-		c.Read = mark(e.Reader, e.Seq)
+		c.Read, c.Revision = mark(e.Reader, e.Seq), -1
 	case chat.MemberLeft:
 		c.Left = mark(e.Member, e.Seq)
 	}

@@ -8,6 +8,11 @@
 // A message is an event in the store before anybody is told that it was posted. Every node follows the whole topic
 // without a consumer group and keeps each room's latest messages in a window.
 //
+// That way takes as long as the relay and Kafka take. So the node that recorded a message shows it at once, and tells the
+// others by Redis: a hint, which may be lost, and which a node takes only when it is the very next event of the room's
+// stream after what it knows. What the log brings then is a repeat. Measured on two busy cores with 1,000 sockets: 6 ms
+// instead of 37 in the middle.
+//
 // # Cursors, not queues
 //
 // A subscription is a place in a room: the seq that comes next. Nothing is queued for a socket. When the room has grown,

@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/dangdangsalon/salon/internal/problem"
+	"github.com/dangdangsalon/salon/projections/chatrooms"
 	"github.com/dangdangsalon/salon/readapi"
 )
 
@@ -27,13 +28,15 @@ const (
 	online
 )
 
-// ephemeral carries between the nodes what is kept nowhere: who is typing, and who is there. Chat goes on without it.
+// ephemeral carries between the nodes what is kept nowhere: who is typing, who is there, and that something was said, before
+// the log brings it. Chat goes on without it.
 //
 // Who is there stands in Redis, for a while: in each room's sorted set, the sides that a node has sockets of, by when that
 // is true no longer, by Redis' clock. Each node says again what it knows before that, and reads the rest; a node that died
-// is seen gone when its entries have expired. On the channel goes who is typing, and which rooms are worth a look now.
+// is seen gone when its entries have expired. On the channel goes who is typing, what was said a moment
+// ago, and which rooms are worth a look now.
 //
-// One goroutine speaks to Redis. Nobody waits for it: what it cannot take is dropped (typing) or done later (presence).
+// One goroutine speaks to Redis. Nobody waits for it: what it cannot take is dropped (hints) or done later (presence).
 type ephemeral struct {
 	hub    *hub
 	redis  *redis.Client
@@ -45,7 +48,7 @@ type ephemeral struct {
 
 	keepFor, sayEvery, linger time.Duration
 
-	typed chan hint
+	hints chan hint
 
 	said    map[seat]bool      // what this node has in Redis
 	leaving map[seat]time.Time // who of them went, and when: most come back at once
@@ -64,7 +67,9 @@ type seat struct {
 type hint struct {
 	Node   string         `json:"node"` // that says it
 	Room   string         `json:"room"`
-	Typing readapi.Person `json:"typing,omitzero"` // none: who is there has changed
+	Typing readapi.Person `json:"typing,omitzero"` // who is typing
+	// Message is one that was recorded a moment ago, its texts sealed. Neither: who is there has changed.
+	Message *chatrooms.Change `json:"message,omitzero"`
 }
 
 func newEphemeral(h *hub, c *redis.Client, prefix string, hurry int, log *slog.Logger) *ephemeral {
@@ -74,7 +79,7 @@ func newEphemeral(h *hub, c *redis.Client, prefix string, hurry int, log *slog.L
 		// A node's word outlives two that were lost, and a dead node's people are gone within half a minute.
 		keepFor: 24 * time.Second / fast, sayEvery: 8 * time.Second / fast,
 		linger: 3 * time.Second / fast, // a connection that is lost and made again is nobody's news
-		typed:  make(chan hint, 256),
+		hints:  make(chan hint, 256),
 		said:   map[seat]bool{}, leaving: map[seat]time.Time{}, looks: map[string]bool{},
 	}
 	if c != nil {
@@ -109,7 +114,7 @@ func (e *ephemeral) run(ctx context.Context) {
 			return
 		case m := <-heard:
 			e.hear(m)
-		case t := <-e.typed:
+		case t := <-e.hints:
 			err = e.publish(ctx, t)
 		case <-e.hub.stir:
 		case <-sweep.C:
@@ -153,25 +158,27 @@ func (e *ephemeral) hear(m *redis.Message) {
 	if m == nil || json.Unmarshal([]byte(m.Payload), &h) != nil || h.Node == e.node {
 		return // nobody else's
 	}
-	if side, ok := sideOf(h.Typing.Role); ok {
+	if h.Message != nil {
+		e.hub.ahead(*h.Message)
+	} else if side, ok := sideOf(h.Typing.Role); ok {
 		e.hub.typing(h.Room, side, h.Typing)
 	} else if e.hub.crowd(h.Room) != ([2]bool{}) {
 		e.looks[h.Room] = true
 	}
 }
 
-// publish says who is typing: this one, and whoever else waits. While Redis is away they are dropped.
+// publish gives a hint to the other nodes, and all that wait. While Redis is away they are dropped.
 func (e *ephemeral) publish(ctx context.Context, t hint) error {
 	ctx, cancel := context.WithTimeout(ctx, redisWithin)
 	defer cancel()
 	away := time.Now().Before(e.away)
 	p := e.redis.Pipeline()
-	for n := len(e.typed); ; n-- {
+	for n := len(e.hints); ; n-- {
 		p.Publish(ctx, e.channel, encode(t))
 		if n == 0 {
 			break
 		}
-		t = <-e.typed
+		t = <-e.hints
 	}
 	if away {
 		return nil
@@ -274,8 +281,13 @@ func (g *Gateway) typing(s *socket, room string) {
 		return
 	}
 	g.hub.typing(room, s.side, person(s.id))
+	g.ephemeral.tell(hint{Node: g.ephemeral.node, Room: room, Typing: person(s.id)})
+}
+
+// tell says something to the other nodes, if it can be said at once.
+func (e *ephemeral) tell(h hint) {
 	select {
-	case g.ephemeral.typed <- hint{g.ephemeral.node, room, person(s.id)}:
+	case e.hints <- h:
 	default: // Redis is slow or away
 	}
 }

@@ -28,8 +28,9 @@ import (
 type Commands interface {
 	// Enter reads a room from the store, as of now.
 	Enter(ctx context.Context, room string) (Membership, error)
-	// Post says something; the same client message ID is the same message. Seq, SentAt and the token are answered.
-	Post(ctx context.Context, by auth.Identity, p Post) (Posted, error)
+	// Post says something; the same client message ID is the same message. Seq, SentAt and the token are answered, and the
+	// message as the log will bring it, so that it can be shown before; with revision -1 when it was said before.
+	Post(ctx context.Context, by auth.Identity, p Post) (Posted, chatrooms.Change, error)
 	// MarkRead moves a member's read mark forward.
 	MarkRead(ctx context.Context, by auth.Identity, room string, seq uint64) error
 }

@@ -47,6 +47,8 @@ type room struct {
 	members [2]string // by side; known once loaded
 	left    [2]*uint64
 	head    uint64 // the last message that is known of, from either source
+	// revision is the last one of the room's stream that is known of, with everything before it that has to be known; -1: none.
+	revision int64
 
 	// window is the latest messages that the tail brought, without holes. It is only appended to and resliced: a slice of
 	// it may be read without the lock.
@@ -107,7 +109,7 @@ func newHub(most bounds) *hub {
 func (h *hub) find(id string, part int32) *room {
 	r := h.rooms[id]
 	if r == nil {
-		r = &room{id: id, part: part, subs: map[*subscription]struct{}{}}
+		r = &room{id: id, part: part, revision: -1, subs: map[*subscription]struct{}{}}
 		h.rooms[id] = r
 		r.idle = h.idle.PushBack(r)
 	} else if r.idle != nil {
@@ -127,7 +129,9 @@ func sizeOf(m chatrooms.Message) int {
 func (h *hub) apply(part int32, c chatrooms.Change) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	switch r := h.find(c.Room, part); {
+	r := h.find(c.Room, part)
+	r.revision = max(r.revision, c.Revision)
+	switch {
 	case c.Message != nil:
 		h.append(r, *c.Message)
 	case c.Read != nil:
@@ -140,6 +144,25 @@ func (h *hub) apply(part int32, c chatrooms.Change) {
 			r.leave(side, c.Left.Seq)
 		}
 	}
+	h.trim()
+}
+
+// ahead is told of a message that was recorded a moment ago, before the log brings it: by whoever posted it here, or by
+// another node. It is taken only when nothing stands between it and what is known of the room, so that nobody who left in
+// between hears it, and the log will bring it as a repeat. Otherwise the log is waited for: that it brings everything is
+// what chat rests on; this makes it sooner.
+func (h *hub) ahead(c chatrooms.Change) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := h.rooms[c.Room]
+	if r == nil || c.Message == nil || c.Revision != r.revision+1 {
+		return
+	}
+	if n := len(r.window); n > 0 && r.window[n-1].Seq != r.head { // the log lags behind the store: the window would get a hole
+		return
+	}
+	r.revision++
+	h.append(r, *c.Message)
 	h.trim()
 }
 
@@ -244,6 +267,7 @@ func (h *hub) forget(part int32) {
 type Membership struct {
 	CustomerID, GroomerID     string
 	HeadSeq                   uint64
+	Revision                  int64   // of its stream; -1 before its first event
 	CustomerLeft, GroomerLeft *uint64 // the last message that one who left may read; nil: they are there
 }
 
@@ -275,7 +299,7 @@ func (h *hub) enter(id string, part int32, load func() (Membership, error)) (*ro
 		return nil, err
 	}
 	r.members = [2]string{m.CustomerID, m.GroomerID}
-	r.head = max(r.head, m.HeadSeq)
+	r.head, r.revision = max(r.head, m.HeadSeq), max(r.revision, m.Revision)
 	if m.CustomerLeft != nil {
 		r.leave(customerSide, *m.CustomerLeft)
 	}

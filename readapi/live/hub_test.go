@@ -21,6 +21,8 @@ type fact struct {
 	what string // "message", "read", "left"
 	side int
 	seq  uint64
+
+	revision int64 // of the room's stream; -1 of a read mark
 }
 
 // town is a model of everything around a hub: a store, a log of it that the hub is told of later, and sockets. What it
@@ -31,6 +33,7 @@ type town struct {
 	roomy   bool // nothing is ever evicted
 	rooms   []string
 	heads   map[string]uint64
+	length  map[string]int64 // of a room's stream
 	left    map[string]*[2]*uint64
 	log     [2][]fact // by partition
 	at      [2]int    // how far the hub was told
@@ -56,7 +59,7 @@ type telling struct {
 func newTown(t *rapid.T) *town {
 	w := &town{
 		roomy: rapid.Bool().Draw(t, "roomy"), heads: map[string]uint64{}, left: map[string]*[2]*uint64{}, told: map[*subscription]*telling{},
-		online: map[string][2]presence{},
+		online: map[string][2]presence{}, length: map[string]int64{},
 	}
 	most := bounds{messages: 1 << 20, bytes: 1 << 30, rooms: 100}
 	if !w.roomy {
@@ -83,18 +86,25 @@ func newTown(t *rapid.T) *town {
 
 func partOf(room string) int32 { return int32(room[len(room)-1]-'0') % 2 }
 
-func (w *town) record(f fact) { part := partOf(f.room); w.log[part] = append(w.log[part], f) }
+func (w *town) record(f fact) {
+	if f.revision = -1; f.what != "read" {
+		f.revision = w.length[f.room]
+		w.length[f.room]++
+	}
+	part := partOf(f.room)
+	w.log[part] = append(w.log[part], f)
+}
 
 func (w *town) post(room string) {
 	w.heads[room]++
-	w.record(fact{room, "message", int(w.heads[room] % 2), w.heads[room]})
+	w.record(fact{room: room, what: "message", side: int(w.heads[room] % 2), seq: w.heads[room]})
 }
 
 func (w *town) leave(room string, side int) {
 	if w.left[room][side] == nil {
 		seq := w.heads[room]
 		w.left[room][side] = &seq
-		w.record(fact{room, "left", side, seq})
+		w.record(fact{room: room, what: "left", side: side, seq: seq})
 	}
 }
 
@@ -103,7 +113,7 @@ func message(room string, seq uint64) chatrooms.Message {
 }
 
 func (f fact) change() chatrooms.Change {
-	c := chatrooms.Change{Room: f.room}
+	c := chatrooms.Change{Room: f.room, Revision: f.revision}
 	mark := &chatrooms.Mark{Role: roleOf(f.side), Seq: f.seq}
 	switch f.what {
 	case "message":
@@ -134,7 +144,7 @@ func (w *town) end(room string, side int) uint64 {
 
 func (w *town) membership(room string) Membership {
 	l := w.left[room]
-	return Membership{CustomerID: "c", GroomerID: "g", HeadSeq: w.heads[room], CustomerLeft: l[customerSide], GroomerLeft: l[groomerSide]}
+	return Membership{CustomerID: "c", GroomerID: "g", HeadSeq: w.heads[room], Revision: w.length[room] - 1, CustomerLeft: l[customerSide], GroomerLeft: l[groomerSide]}
 }
 
 // subscribe does what the gateway does. meanwhile is what happens while the store is read.
@@ -290,7 +300,7 @@ func (w *town) subs() []*telling {
 // TestEachSubscriptionIsToldWhatFollowsItsPlace lets everything happen in any order.
 func TestEachSubscriptionIsToldWhatFollowsItsPlace(t *testing.T) {
 	t.Parallel()
-	for n := range 10 { // of a hundred lives each, as rapid has it: some faults need several hundred to show
+	for n := range 60 { // of a hundred lives each, as rapid has it: some faults need several thousand to show
 		t.Run(strconv.Itoa(n), func(t *testing.T) { rapid.Check(t, oneLife) })
 	}
 }
@@ -317,7 +327,7 @@ func oneLife(t *rapid.T) {
 		"mark": func(*rapid.T) {
 			r, s := room(), side()
 			if end := w.end(r, s); end > 0 {
-				w.record(fact{r, "read", s, rapid.Uint64Range(1, end).Draw(t, "mark")})
+				w.record(fact{room: r, what: "read", side: s, seq: rapid.Uint64Range(1, end).Draw(t, "mark")})
 			}
 		},
 		"leave": func(*rapid.T) {
@@ -326,6 +336,14 @@ func oneLife(t *rapid.T) {
 			}
 		},
 		"tail": func(*rapid.T) { tail() },
+		"ahead": func(*rapid.T) { // what was posted a moment ago, or a while, in any order
+			part := rapid.IntRange(0, 1).Draw(t, "part")
+			for range rapid.IntRange(1, 4).Draw(t, "hints") {
+				if n := len(w.log[part]); n > 0 {
+					w.hub.ahead(w.log[part][n-1-min(n-1, rapid.IntRange(0, 8).Draw(t, "ago"))].change())
+				}
+			}
+		},
 		"repeat": func(*rapid.T) { // the log brings again what it has brought
 			part := int32(rapid.IntRange(0, 1).Draw(t, "part"))
 			for n := max(0, w.at[part]-rapid.IntRange(0, 4).Draw(t, "again")); n < w.at[part]; n++ {
@@ -447,7 +465,9 @@ func TestAMissingMessageEmptiesTheWindow(t *testing.T) {
 	t.Parallel()
 	h := newHub(bounds{100, 1 << 20, 100})
 	s := &socket{id: auth.Identity{Sub: "c", Role: "customer"}, woken: make(chan struct{}, 1), subs: map[string]*subscription{}}
-	tell := func(seq uint64) { h.apply(0, fact{"r", "message", 0, seq}.change()) }
+	tell := func(seq uint64) {
+		h.apply(0, fact{room: "r", what: "message", seq: seq, revision: int64(seq)}.change())
+	}
 	tell(1)
 	r, err := h.enter("r", 0, func() (Membership, error) { return Membership{CustomerID: "c", GroomerID: "g", HeadSeq: 1}, nil })
 	if err != nil {

@@ -200,10 +200,12 @@ func (s *socket) sendPage(ctx context.Context, sub *subscription, page []chatroo
 func (g *Gateway) post(ctx context.Context, s *socket, f *Post) error {
 	ctx, cancel := context.WithTimeout(ctx, askStore)
 	defer cancel()
-	posted, err := g.cfg.Commands.Post(ctx, s.id, *f)
+	posted, message, err := g.cfg.Commands.Post(ctx, s.id, *f)
 	if err != nil {
 		return err
 	}
+	g.hub.ahead(message)
+	g.ephemeral.tell(hint{Node: g.ephemeral.node, Room: f.RoomID, Message: &message})
 	posted.Type, posted.RoomID, posted.ClientMessageID = "posted", f.RoomID, f.ClientMessageID
 	s.answer(posted)
 	return nil

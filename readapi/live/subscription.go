@@ -54,14 +54,16 @@ func (h *hub) pull(s *subscription, limit int) (n news, ok bool) {
 	r := s.room
 	end := r.end(s.side)
 	if s.next <= end && !s.lost {
-		// A live one was at the end or in the window once, and the end grows by the window alone.
-		if k := len(r.window); k > 0 && s.next >= r.window[0].Seq && s.next <= r.window[k-1].Seq {
+		switch k := len(r.window); {
+		case k > 0 && s.next > r.window[k-1].Seq: // the store told of more than the log has brought yet
+		case k > 0 && s.next >= r.window[0].Seq:
 			first := r.window[0].Seq
 			from := int(s.next - first)                                     //nolint:gosec // within the window
 			to := min(from+limit, int(min(end, r.window[k-1].Seq)-first)+1) //nolint:gosec // within the window
 			return news{messages: r.window[from:to:to]}, true
+		default:
+			s.lost = true // the window has gone past it
 		}
-		s.lost = true // the window has gone past it
 	}
 	other := 1 - s.side
 	switch read := min(r.read[other], end); {

@@ -29,6 +29,7 @@ type rooms struct {
 	mu       sync.Mutex
 	messages map[string][]chatrooms.Message
 	left     map[string]*[2]*uint64
+	length   map[string]int64 // of a room's stream
 	marks    []uint64
 	away     error // what every call answers instead
 	hang     chan struct{}
@@ -42,7 +43,7 @@ const (
 )
 
 func newRooms() *rooms {
-	r := &rooms{messages: map[string][]chatrooms.Message{}, left: map[string]*[2]*uint64{}}
+	r := &rooms{messages: map[string][]chatrooms.Message{}, left: map[string]*[2]*uint64{}, length: map[string]int64{}}
 	for _, room := range []string{kims, lees} {
 		r.left[room] = &[2]*uint64{}
 	}
@@ -51,6 +52,10 @@ func newRooms() *rooms {
 
 // tell is the log: every gateway hears it at once.
 func (r *rooms) tell(c chatrooms.Change) {
+	if c.Revision = -1; c.Read == nil {
+		c.Revision = r.length[c.Room]
+		r.length[c.Room]++
+	}
 	for _, g := range r.gateways {
 		g.hub.apply(0, c)
 	}
@@ -82,18 +87,18 @@ func (r *rooms) Enter(ctx context.Context, room string) (Membership, error) {
 		return Membership{}, chat.ErrRoomUnknown
 	}
 	salon, _, _ := strings.Cut(room, ".")
-	return Membership{"c1", salon, uint64(len(r.messages[room])), left[customerSide], left[groomerSide]}, nil
+	return Membership{"c1", salon, uint64(len(r.messages[room])), r.length[room] - 1, left[customerSide], left[groomerSide]}, nil
 }
 
-func (r *rooms) Post(ctx context.Context, by auth.Identity, p Post) (Posted, error) {
+func (r *rooms) Post(ctx context.Context, by auth.Identity, p Post) (Posted, chatrooms.Change, error) {
 	m, err := r.Enter(ctx, p.RoomID)
 	if err != nil {
-		return Posted{}, err
+		return Posted{}, chatrooms.Change{}, err
 	}
 	if side, _ := sideOf(by.Role); by.Sub != [2]string{m.CustomerID, m.GroomerID}[side] {
-		return Posted{}, chat.ErrRoomUnknown
+		return Posted{}, chatrooms.Change{}, chat.ErrRoomUnknown
 	}
-	return Posted{Seq: r.say(p.RoomID, by.Role, by.Sub, p.Text)}, nil
+	return Posted{Seq: r.say(p.RoomID, by.Role, by.Sub, p.Text)}, chatrooms.Change{Revision: -1}, nil
 }
 
 // say says something; the gateways hear it in order.

@@ -35,6 +35,8 @@ type Config struct {
 	InOrder bool
 	// Token gives the JWT for a connection: again for each, since the last may have expired.
 	Token func(ctx context.Context) (string, error)
+	// HTTP makes the connections. Defaults to http.DefaultClient.
+	HTTP *http.Client
 	// On is told of every frame that the caller may care for, in order, one at a time: *live.Message (each once, none
 	// missing), *live.HasRead, *live.IsTyping, *live.Presence, *live.Subscribed, and *live.Error of a room that is refused or
 	// was left. A Subscribed whose HeadSeq is below the last message tells of a store that was restored: what was said after
@@ -152,7 +154,7 @@ func (c *Client) connect(ctx context.Context, url string) (connected bool, err e
 	if err != nil {
 		return false, fmt.Errorf("get a token: %w", err)
 	}
-	conn, err := dial(ctx, url, token)
+	conn, err := c.dial(ctx, url, token)
 	if err != nil {
 		return false, err
 	}
@@ -183,11 +185,11 @@ func (c *Client) connect(ctx context.Context, url string) (connected bool, err e
 	}
 }
 
-func dial(ctx context.Context, url, token string) (*websocket.Conn, error) {
+func (c *Client) dial(ctx context.Context, url, token string) (*websocket.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialWithin)
 	defer cancel()
 	conn, answer, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(strings.TrimSuffix(url, "/"), "http")+"/v1/live", &websocket.DialOptions{ //nolint:bodyclose // of a refusal it is in memory, else it is the socket
-		HTTPHeader: http.Header{"Authorization": {"Bearer " + token}}, Subprotocols: []string{live.Subprotocol},
+		HTTPClient: c.cfg.HTTP, HTTPHeader: http.Header{"Authorization": {"Bearer " + token}}, Subprotocols: []string{live.Subprotocol},
 	})
 	if err != nil {
 		if answer != nil && answer.StatusCode != http.StatusSwitchingProtocols {
