@@ -26,9 +26,20 @@ func settles(ctx context.Context, s *sqlite.Store, args []string) error {
 	if err != nil {
 		return err
 	}
-	enough := make(chan struct{})
-	defer time.AfterFunc(d, func() { close(enough) }).Stop()
-	settled, err := storetest.Settle(ctx, []eventstore.Store{s}, 16, enough)
+	enough, hit := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	var waiting sync.WaitGroup
+	waiting.Go(func() {
+		defer close(enough)
+		least, most := time.After(d), time.After(d+time.Minute)
+		<-least
+		select {
+		case <-hit:
+		case <-most: // a disk so slow that too little was flushed until then
+		}
+	})
+	settled, err := storetest.Settle(ctx, []eventstore.Store{s}, 16, enough, func() { once.Do(func() { close(hit) }) })
+	waiting.Wait()
 	if err == nil && settled.Unavailable+settled.Unknown == 0 {
 		err = errors.New("no append was hit: nothing was shown")
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -132,19 +133,20 @@ func runOutOfRoom(ctx context.Context, s *sqlite.Store, _ []string) error {
 		return err
 	}
 	enough := make(chan struct{})
+	var hits atomic.Int64
 	var hurting sync.WaitGroup
 	hurting.Go(func() {
 		defer close(enough)
-		for n := range 12 {
+		for n := 0; n < 12 || hits.Load() == 0 && n < 100; n++ { // a slow disk writes nothing while it is short
 			for _, limit := range []uint64{uint64(64+n*8) << 10, free.Cur} { //nolint:gosec // small numbers
-				<-time.After(15 * time.Millisecond)
+				<-time.After(time.Duration(15+n) * time.Millisecond)
 				if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: limit, Max: free.Max}); err != nil {
 					panic(err)
 				}
 			}
 		}
 	})
-	settled, err := storetest.Settle(ctx, []eventstore.Store{s}, 16, enough)
+	settled, err := storetest.Settle(ctx, []eventstore.Store{s}, 16, enough, func() { hits.Add(1) })
 	hurting.Wait()
 	if err == nil && settled.Unavailable+settled.Unknown == 0 {
 		err = errors.New("no append was hit: nothing was shown")

@@ -22,13 +22,14 @@ type Settled struct {
 
 // Settle appends until enough is closed, while the caller hurts the stores (instances on the same data, dense). Each
 // command is repeated with the same ID until its outcome is known. Then every command must have had one effect, whole,
-// where its answer said; and whatever was answered with ErrUnavailable alone must not have been done by then.
-func Settle(ctx context.Context, stores []eventstore.Store, writers int, enough <-chan struct{}) (Settled, error) {
-	return SettleFor(ctx, Features{Dense: true}, stores, writers, enough)
+// where its answer said; and whatever was answered with ErrUnavailable alone must not have been done by then. hit is told of
+// every answer that was no success: a machine that is slow is hurt for longer, until something was shown.
+func Settle(ctx context.Context, stores []eventstore.Store, writers int, enough <-chan struct{}, hit ...func()) (Settled, error) {
+	return SettleFor(ctx, Features{Dense: true}, stores, writers, enough, hit...)
 }
 
 // SettleFor is Settle for stores that are not dense, or whose time ascends within streams.
-func SettleFor(ctx context.Context, f Features, stores []eventstore.Store, writers int, enough <-chan struct{}) (Settled, error) {
+func SettleFor(ctx context.Context, f Features, stores []eventstore.Store, writers int, enough <-chan struct{}, hit ...func()) (Settled, error) {
 	var unavailable, unknown atomic.Int64
 	var mu sync.Mutex
 	answers := map[uuid.UUID]eventstore.Command{}
@@ -42,7 +43,7 @@ func SettleFor(ctx context.Context, f Features, stores []eventstore.Store, write
 					return nil
 				default:
 				}
-				c, err := settle(gctx, s, request(fmt.Sprintf("stream-%d", (w+i)%(writers+1)), eventstore.AnyRevision, "x", "y", "z"), &unavailable, &unknown)
+				c, err := settle(gctx, s, request(fmt.Sprintf("stream-%d", (w+i)%(writers+1)), eventstore.AnyRevision, "x", "y", "z"), &unavailable, &unknown, hit...)
 				if err != nil {
 					return err
 				}
@@ -83,7 +84,7 @@ func SettleFor(ctx context.Context, f Features, stores []eventstore.Store, write
 }
 
 // settle repeats one append until its outcome is known.
-func settle(ctx context.Context, s eventstore.Store, a eventstore.Append, unavailable, unknown *atomic.Int64) (eventstore.Command, error) {
+func settle(ctx context.Context, s eventstore.Store, a eventstore.Append, unavailable, unknown *atomic.Int64, hit ...func()) (eventstore.Command, error) {
 	open := false // some try may have been done after all
 	return patiently(ctx, func() (eventstore.Command, error) {
 		a.DecidedAt = time.Now()
@@ -102,6 +103,9 @@ func settle(ctx context.Context, s eventstore.Store, a eventstore.Append, unavai
 			unknown.Add(1)
 		case errors.Is(err, eventstore.ErrUnavailable):
 			unavailable.Add(1)
+		}
+		for _, tell := range hit {
+			tell()
 		}
 		return eventstore.Command{}, err
 	})
