@@ -315,7 +315,8 @@ func (w *world) start(run func(ctx context.Context) error) (stop func()) {
 
 // worker is one that is quick to take over.
 func (w *world) worker() *Worker {
-	return &Worker{Desk: w.desk, Store: w.store, Codec: codec(), Ends: w.ends, Log: w.log(), Patience: 2 * time.Second}
+	desk := *w.desk // of its own: a test may change w's while the worker looks
+	return &Worker{Desk: &desk, Store: w.store, Codec: codec(), Ends: w.ends, Log: w.log(), Patience: 2 * time.Second}
 }
 
 func (w *world) ends(ctx context.Context, topics []string) (map[Partition]int64, error) {
