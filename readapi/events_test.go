@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -45,7 +46,7 @@ type node struct {
 func (w *world) node(tokens httpserver.Verifier, small bool) *node {
 	w.t.Helper()
 	n := &node{screens: newScreens(Deps{Reads: w.db, Texts: w.texts}), ended: make(chan string, 1000)}
-	s := httpserver.New(httpserver.Config{Verifier: tokens, Observe: func(_, route string, _ int, _ time.Duration) { n.ended <- route }})
+	s := httpserver.New(httpserver.Config{Verifier: tokens, Log: slog.New(accessLog{slog.DiscardHandler, n.ended})})
 	n.screens.register(s.API())
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -57,6 +58,24 @@ func (w *world) node(tokens httpserver.Verifier, small bool) *node {
 	}
 	n.stop = harness.Background(w.t, func(ctx context.Context) error { return s.Run(ctx, l) })
 	return n
+}
+
+// accessLog tells the routes of requests that are over.
+type accessLog struct {
+	slog.Handler
+	ended chan string
+}
+
+func (l accessLog) Enabled(context.Context, slog.Level) bool { return true }
+
+func (l accessLog) Handle(_ context.Context, r slog.Record) error {
+	r.Attrs(func(a slog.Attr) bool {
+		if r.Message == "request" && a.Key == "route" {
+			l.ended <- a.Value.String()
+		}
+		return true
+	})
+	return nil
 }
 
 // smallBuffers makes a reader that does not read be felt soon.
