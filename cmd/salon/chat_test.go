@@ -23,7 +23,7 @@ import (
 // chatRooms and chatTime are how much is said; each room has two people, and each of them two sockets.
 const (
 	chatRooms = 25
-	chatTime  = 20 * time.Second
+	chatTime  = time.Minute
 )
 
 // heard is what one socket's client was told of a room.
