@@ -50,7 +50,7 @@ type Config struct {
 	Commands     Commands
 	Store        Store
 	Reads        *reads.DB     // Gives what is older than the windows; nil: the store does.
-	Redis        *redis.Client // Carries typing and presence between nodes; nil: typing stays on its node, and nobody is told who is there.
+	Redis        *redis.Client // Carries typing, presence and early messages between nodes; nil: they stay on theirs, and nobody is told who is there.
 	Texts        readapi.Texts // Opens what is sealed, for the sockets alone.
 	// Delivered is told of every message that was sent to a socket: how long after it was recorded. Defaults to nothing.
 	Delivered func(after time.Duration)

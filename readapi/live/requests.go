@@ -204,8 +204,10 @@ func (g *Gateway) post(ctx context.Context, s *socket, f *Post) error {
 	if err != nil {
 		return err
 	}
-	g.hub.ahead(message)
-	g.ephemeral.tell(hint{Node: g.ephemeral.node, Room: f.RoomID, Message: &message})
+	if message.Revision >= 0 { // not one that was said before
+		g.hub.ahead(message)
+		g.ephemeral.tell(hint{Node: g.ephemeral.node, Room: f.RoomID, Message: &message})
+	}
 	posted.Type, posted.RoomID, posted.ClientMessageID = "posted", f.RoomID, f.ClientMessageID
 	s.answer(posted)
 	return nil
