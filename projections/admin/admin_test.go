@@ -352,6 +352,7 @@ func TestWhoMayAskAndWhatThereIsNot(t *testing.T) {
 }
 
 func TestA400SaysWhatIsWrongAndWhatIsAccepted(t *testing.T) {
+	harness.NeedsServers(t) // its world has a Redis
 	t.Parallel()
 	w := newWorld(t, "sqlite:"+filepath.Join(t.TempDir(), "reads.db"))
 	for _, c := range []struct{ verb, body, location, says string }{
