@@ -25,6 +25,7 @@ type benchCmd struct {
 	Plain   int           `help:"rebuild: the largest history that the plain program, which holds everything in memory, is measured with, too." default:"1000000"`
 	Past    int           `help:"rebuild: how many events the history has that is rebuilt while people go on booking." default:"2000000"`
 	Rounds  int           `help:"rebuild: how often a figure is taken; the median counts." default:"3"`
+	Small   bool          `hidden:""` // chat: few of everything, for tests
 	Callers int           `hidden:""` // append: be one of several processes
 	JSON    bool          `name:"json" help:"Print one JSON object."`
 	Profile string        `help:"Write a CPU profile of the loads, for go tool pprof." type:"path" placeholder:"FILE"`
@@ -109,7 +110,7 @@ func (c *benchCmd) Run(ctx context.Context, t *terminal) error {
 	case "rebuild":
 		err = (&rebuildBench{report: r, sizes: c.Sizes, plain: c.Plain, past: c.Past, rounds: max(1, c.Rounds), each: c.Each, log: t.err}).run(ctx, c.Servers)
 	case "chat":
-		err = (&chatBench{report: r, each: c.Each, log: t.err}).measure(ctx, c.Servers)
+		err = (&chatBench{report: r, each: c.Each, size: c.chatSize(), log: t.err}).measure(ctx, c.Servers)
 	default:
 		err = c.e2e(ctx, &e2e{report: r, each: c.Each, log: t.err})
 	}

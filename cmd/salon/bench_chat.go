@@ -41,7 +41,7 @@ type chatBench struct {
 	run   string // part of every name
 }
 
-// chatSize is how much of everything. The zero value is what the goals are about.
+// chatSize is how much of everything.
 type chatSize struct {
 	rooms      int // in which is talked
 	sockets    int // that listen, over all rooms
@@ -52,11 +52,12 @@ type chatSize struct {
 	idle       int // sockets that do nothing
 }
 
-func (s chatSize) orUsual() chatSize {
-	if s == (chatSize{}) {
-		return chatSize{rooms: 100, sockets: 1000, rate: 200, stalled: 200, reconnects: 2000, missed: 100, idle: 5000}
+// chatSize is what the goals are about, or what a test has time for.
+func (c *benchCmd) chatSize() chatSize {
+	if c.Small {
+		return chatSize{rooms: 5, sockets: 20, rate: 50, stalled: 5, reconnects: 20, missed: 5, idle: 40}
 	}
-	return s
+	return chatSize{rooms: 100, sockets: 1000, rate: 200, stalled: 200, reconnects: 2000, missed: 100, idle: 5000}
 }
 
 func (b *chatBench) say(format string, args ...any) { fmt.Fprintf(b.log, format+"\n", args...) }
@@ -71,7 +72,6 @@ type chatRoom struct {
 func (r chatRoom) sides() [2]string { return [2]string{r.customer, r.groomer} }
 
 func (b *chatBench) measure(ctx context.Context, servers config.Servers) (err error) {
-	b.size = b.size.orUsual()
 	if b.dir, err = os.MkdirTemp("", "salon-bench-"); err != nil {
 		return err
 	}
