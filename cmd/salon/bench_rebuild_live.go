@@ -31,7 +31,7 @@ const (
 	liveSome = 16  // people that give them, or whose visits are moved and read through the switches
 	moveRate = 50  // commands a second through the switches
 	readRate = 500 // reads a second through the switches
-	readers  = 32  // at once
+	readers  = 128 // at once: each waits for the write that it is to see
 	switches = 20  // every other one a rollback
 )
 

@@ -30,15 +30,16 @@ type bounds struct {
 }
 
 var paces = map[Pace]bounds{
-	Gentle: {most: 0.25, lag: 250 * time.Millisecond, latency: 25 * time.Millisecond},
-	Normal: {most: 1, lag: 500 * time.Millisecond, latency: 100 * time.Millisecond},
+	Gentle: {most: 0.25, lag: 200 * time.Millisecond, latency: 25 * time.Millisecond},
+	Normal: {most: 1, lag: 300 * time.Millisecond, latency: 100 * time.Millisecond},
 }
 
 const (
 	// The controller looks this often. A lag is known as exactly as that.
 	paceLook = 200 * time.Millisecond
-	// The share is halved when a bound is passed and raised by this otherwise: additive increase, multiplicative decrease,
-	// as TCP shares a line (Chiu and Jain, 1989). From nothing to all it takes 4 s.
+	// The share is cut when a bound is passed, to a half or as much less as the bound is passed by, and raised by this once
+	// what is felt is far below it: additive increase, multiplicative decrease, as TCP shares a line (Chiu and Jain, 1989).
+	// From nothing to all it takes 4 s.
 	paceStep = 0.05
 	// Less than this and the rebuild pauses. It still does a portion now and then, or a lag that it has not caused would hold
 	// it up for ever.
@@ -100,12 +101,14 @@ func (p *pacer) rest(ctx context.Context, events int64, took time.Duration) erro
 func (p *pacer) feel(lag, latency time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	switch {
-	case lag > p.lag:
-		p.share, p.why = max(paceLeast, p.share/2), fmt.Sprintf("live projections are %d ms behind", lag.Milliseconds())
-	case latency > p.latency:
-		p.share, p.why = max(paceLeast, p.share/2), fmt.Sprintf("a read takes %d ms", latency.Milliseconds())
-	default:
+	byLag, byLatency := float64(lag)/float64(p.lag), float64(latency)/float64(p.latency)
+	switch over := max(byLag, byLatency); {
+	case over > 1:
+		p.share = max(paceLeast, p.share/(2*over))
+		if p.why = fmt.Sprintf("live projections are %d ms behind", lag.Milliseconds()); byLatency > byLag {
+			p.why = fmt.Sprintf("a read takes %d ms", latency.Milliseconds())
+		}
+	case over <= 0.5:
 		p.share = min(p.most, p.share+paceStep)
 	}
 }

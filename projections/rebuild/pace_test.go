@@ -21,12 +21,13 @@ func TestBulkWorkRestsForItsShare(t *testing.T) {
 		}{
 			{Full, []time.Duration{time.Minute}, 0},
 			{"", nil, 0},
-			{Normal, []time.Duration{400 * time.Millisecond}, 0},
-			{Normal, []time.Duration{600 * time.Millisecond}, time.Second},                      // a half
-			{Normal, []time.Duration{600 * time.Millisecond, time.Second}, 3 * time.Second},     // a quarter
-			{Normal, []time.Duration{time.Second, time.Second, 0, 0, 0, 0, 0}, time.Second},     // and up again
+			{Normal, []time.Duration{300 * time.Millisecond}, 0},
+			{Normal, []time.Duration{600 * time.Millisecond}, 3 * time.Second}, // twice as much as may be: a quarter
+			{Normal, []time.Duration{600 * time.Millisecond, 600 * time.Millisecond}, 15 * time.Second},        // and a quarter of that
+			{Normal, []time.Duration{600 * time.Millisecond, 200 * time.Millisecond}, 3 * time.Second},         // not up again so soon
+			{Normal, []time.Duration{600 * time.Millisecond, 0, 0, 100 * time.Millisecond, 0, 0}, time.Second}, // but then
 			{Gentle, nil, 3 * time.Second},                                                      // a quarter from the start
-			{Gentle, []time.Duration{300 * time.Millisecond}, 7 * time.Second},                  // an eighth
+			{Gentle, []time.Duration{400 * time.Millisecond}, 15 * time.Second},                 // and of it a quarter
 			{Normal, []time.Duration{9e9, 9e9, 9e9, 9e9, 9e9, 9e9, 9e9, 9e9}, 49 * time.Second}, // and never nothing
 		} {
 			p := newPacer(Options{Pace: c.pace})
@@ -49,7 +50,7 @@ func TestBulkWorkRestsForItsShare(t *testing.T) {
 		// A slow read counts as a lag does.
 		p := newPacer(Options{})
 		p.feel(0, 200*time.Millisecond)
-		if !strings.Contains(p.held(), "50 %: a read takes 200 ms") {
+		if !strings.Contains(p.held(), "25 %: a read takes 200 ms") {
 			t.Errorf("%q", p.held())
 		}
 		// Who rests is called back as soon as nobody feels it any more.

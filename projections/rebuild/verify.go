@@ -9,12 +9,14 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/dangdangsalon/salon/eventstore"
 	"github.com/dangdangsalon/salon/projections/engine"
 	"github.com/dangdangsalon/salon/projections/reads"
 )
 
-// Report is what a verification found. All was read in one snapshot of the database.
+// Report is what a verification found. All of a version was read in one snapshot of the database.
 type Report struct {
 	Rows     int64      `json:"rows" doc:"Of the version that was verified"`
 	Refolded int        `json:"refolded" doc:"Keys whose rows were held to a fold of the store: all or a sample where that was asked for, else those of which one version had an event more than the other"`
@@ -81,9 +83,10 @@ const (
 
 var errUnequal = errors.New("the versions stand at different positions")
 
-// verify compares a version with another in one snapshot, which sees the offsets and rows of both: nobody is held up for
-// it. Where they stand at different positions, which under load may be always, the keys with events in between are not
-// compared with each other: the rows of each version are held to the fold of the store up to where that version stands.
+// verify compares a version with another, each in a snapshot that sees its offsets with its rows: nobody is held up for it,
+// and the database works for both at once. Where they stand at different positions, which under load may be always, the keys
+// with events in between are not compared with each other: the rows of each version are held to the fold of the store up to
+// where that version stands.
 func (k *work) verify(ctx context.Context, p engine.Projection) error {
 	if k.run.Options.Fresh {
 		return k.fresh(ctx, p)
@@ -95,9 +98,18 @@ func (k *work) verify(ctx context.Context, p engine.Projection) error {
 	k.at(Comparing, 0)
 	var report *Report
 	for tries := 0; ; tries++ {
+		report = &Report{}
 		err := k.lease.db.Snapshot(ctx, func(ctx context.Context, q reads.Queryer) error {
-			report = &Report{}
-			return (&verification{work: k, q: q, report: report}).run(ctx, p, other, tries < equalTries)
+			return k.lease.db.Snapshot(ctx, func(ctx context.Context, otherQ reads.Queryer) (err error) {
+				v := &verification{work: k, report: report}
+				if v.a, err = k.side(ctx, q, p, report); err != nil {
+					return err
+				}
+				if v.b, err = k.side(ctx, otherQ, other, report); err != nil {
+					return err
+				}
+				return v.run(ctx, tries < equalTries)
+			})
 		})
 		if err == nil {
 			break
@@ -125,22 +137,15 @@ func (k *work) verify(ctx context.Context, p engine.Projection) error {
 	})
 }
 
-// verification is one snapshot's worth.
+// verification is one pair of snapshots' worth.
 type verification struct {
 	*work
-	q      reads.Queryer
 	a, b   *side           // the version that is verified, and the other
 	apart  map[string]bool // keys that are not compared with the other version
 	report *Report
 }
 
-func (v *verification) run(ctx context.Context, p, other engine.Projection, mustBeEqual bool) (err error) {
-	if v.a, err = v.side(ctx, v.q, p, v.report); err != nil {
-		return err
-	}
-	if v.b, err = v.side(ctx, v.q, other, v.report); err != nil {
-		return err
-	}
+func (v *verification) run(ctx context.Context, mustBeEqual bool) error {
 	between := !maps.Equal(v.a.at, v.b.at)
 	if between && mustBeEqual {
 		return errUnequal
@@ -160,9 +165,9 @@ func (v *verification) run(ctx context.Context, p, other engine.Projection, must
 		}
 		refold = append(refold[:len(refold):len(refold)], keys...)
 	}
-	for _, t := range p.Tables {
-		if !slices.Contains(other.Tables, t) {
-			v.report.Expected = append(v.report.Expected, Expected{Table: t.Def().Base, Why: fmt.Sprintf("version %d does not have it", other.Version)})
+	for _, t := range v.a.p.Tables {
+		if !slices.Contains(v.b.p.Tables, t) {
+			v.report.Expected = append(v.report.Expected, Expected{Table: t.Def().Base, Why: fmt.Sprintf("version %d does not have it", v.b.p.Version)})
 			continue
 		}
 		if err := v.table(ctx, t.Def()); err != nil {
@@ -235,11 +240,11 @@ func (v *verification) table(ctx context.Context, d *engine.Def) error {
 	r := newRanges(v.lease.db.Dialect(), d, v.shared(d))
 	var after []any
 	for {
-		through, last, err := r.next(ctx, v.q, v.a.p.Version, after)
+		through, last, err := r.next(ctx, v.a.q, v.a.p.Version, after)
 		if err != nil {
 			return err
 		}
-		rows, equal, err := r.equal(ctx, v.q, v.a.p.Version, v.b.p.Version, after, through)
+		rows, equal, err := v.equal(ctx, r, after, through)
 		if err != nil {
 			return err
 		}
@@ -257,13 +262,37 @@ func (v *verification) table(ctx context.Context, d *engine.Def) error {
 	}
 }
 
+// equal compares the digests of a range. Of SQLite, the rows have to be read.
+func (v *verification) equal(ctx context.Context, r *ranges, after, through []any) (rows int64, equal bool, err error) {
+	if r.dialect == reads.SQLite {
+		return 0, false, nil
+	}
+	a, b, err := both(ctx, v, func(ctx context.Context, s *side) (digest, error) {
+		return r.digest(ctx, s.q, s.p.Version, after, through)
+	})
+	return a.rows, a == b, err
+}
+
+// both asks the two versions at once.
+func both[T any](ctx context.Context, v *verification, ask func(context.Context, *side) (T, error)) (a, b T, err error) {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		a, err = ask(ctx, v.a)
+		return err
+	})
+	group.Go(func() (err error) {
+		b, err = ask(ctx, v.b)
+		return err
+	})
+	err = group.Wait()
+	return a, b, err
+}
+
 // rows compares the rows of a range one by one.
 func (v *verification) rows(ctx context.Context, r *ranges, after, through []any) (int64, error) {
-	a, err := r.read(ctx, v.q, v.a.p.Version, after, through)
-	if err != nil {
-		return 0, err
-	}
-	b, err := r.read(ctx, v.q, v.b.p.Version, after, through)
+	a, b, err := both(ctx, v, func(ctx context.Context, s *side) (map[string]row, error) {
+		return r.read(ctx, s.q, s.p.Version, after, through)
+	})
 	if err != nil {
 		return 0, err
 	}
