@@ -14,6 +14,26 @@ func ContentHash(r Recorded) [32]byte {
 		r.Metadata, r.Data)
 }
 
+// CommandHash is SHA-256 over the length-prefixed fields command ID, SHA-256 of the request hash, actor, stream and last
+// revision (8 bytes). The position is not part of it, as it is not of [ContentHash].
+func CommandHash(c Command) [32]byte {
+	return hashFields(c.ID[:], commitment(c.RequestHash), []byte(c.Actor), []byte(c.Stream), number(int64(c.LastRevision)))
+}
+
+// ErasedRequestHash is what an erasure leaves of a request hash: nothing can be compared with it any more, and the
+// command's own hash is what it was.
+func ErasedRequestHash(requestHash []byte) []byte {
+	return append([]byte{0}, commitment(requestHash)...)
+}
+
+func commitment(requestHash []byte) []byte {
+	if len(requestHash) == 1+sha256.Size && requestHash[0] == 0 {
+		return requestHash[1:] // erased
+	}
+	sum := sha256.Sum256(requestHash)
+	return sum[:]
+}
+
 // Sum is what Hash has to be: SHA-256 over the length-prefixed fields stream, fold version, revision and state.
 func (s Snapshot) Sum() [32]byte {
 	return hashFields([]byte(s.Stream), number(int64(s.FoldVersion)), number(int64(s.Revision)), s.State)

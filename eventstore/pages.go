@@ -69,3 +69,25 @@ func Piece(metadata, data []byte) (ownMetadata, ownData []byte) {
 	own := append(append(make([]byte, 0, len(metadata)+len(data)), metadata...), data...)
 	return own[:len(metadata):len(metadata)], own[len(metadata):]
 }
+
+// Paged yields what next reads, page by page, one after the other: nothing of the store is held while the caller works.
+func Paged[T any](next func() (page []T, more bool, err error)) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		for {
+			page, more, err := next()
+			if err != nil {
+				var none T
+				yield(none, err)
+				return
+			}
+			for _, v := range page {
+				if !yield(v, nil) {
+					return
+				}
+			}
+			if !more {
+				return
+			}
+		}
+	}
+}

@@ -35,15 +35,22 @@ type Config struct {
 	Path string // of the file; its folder must exist
 	// OnCommit, when set, is told of every group commit. It must return quickly.
 	OnCommit func(group int, took time.Duration)
+	// ReadOnly opens a file to look at it, also one whose end is damaged; whatever would write is refused. Defaults to a
+	// look at the end, and to refusing what is damaged there.
+	ReadOnly bool
 }
+
+// errReadOnly answers what would write to a file that was opened to look at it.
+var errReadOnly = fmt.Errorf("%w: the file was opened to look at it", eventstore.ErrUnavailable)
 
 // Store is an open store. Close it.
 type Store struct {
-	lane   *eventstore.Lane
-	writer *writer
-	read   *sql.DB
-	lock   *lock
-	signal eventstore.Signal
+	lane     *eventstore.Lane
+	writer   *writer
+	read     *sql.DB
+	lock     *lock
+	readOnly bool
+	signal   eventstore.Signal
 }
 
 // Open opens a migrated file. Another owner's is refused with *LockedError.
@@ -52,7 +59,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{lock: l}
+	s := &Store{lock: l, readOnly: cfg.ReadOnly}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -76,8 +83,10 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.checkTail(ctx, head); err != nil {
-		return nil, err
+	if !cfg.ReadOnly {
+		if err := s.checkTail(ctx, head); err != nil {
+			return nil, err
+		}
 	}
 	s.writer.head, s.writer.at = head.Position, head.RecordedAt
 	s.signal.Raise(head.Position)
@@ -186,6 +195,9 @@ func Migrations(ctx context.Context, path string) ([]eventstore.Migration, error
 
 // Append implements eventstore.Store.
 func (s *Store) Append(ctx context.Context, a eventstore.Append) (eventstore.Appended, error) {
+	if s.readOnly {
+		return eventstore.Appended{}, errReadOnly
+	}
 	return s.lane.Append(ctx, a)
 }
 

@@ -1,0 +1,65 @@
+package eventstore
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Ledger is what a store offers to those who seal, verify and export it, beside the contract: the commands as they are
+// kept, and the seals, which are append-only and mean nothing to the store.
+type Ledger interface {
+	// CommandsOf finds the accepted commands of these IDs, in any order. through is the position of the last event whose
+	// command is asked for: who asks goes through the history in its order.
+	CommandsOf(ctx context.Context, ids []uuid.UUID, through uint64) ([]Accepted, error)
+	// Silent yields the accepted commands without events behind the number after, in the order in which they were accepted.
+	Silent(ctx context.Context, after uint64) iter.Seq2[Accepted, error]
+	// Seals yields the seals of the blocks behind after, in order.
+	Seals(ctx context.Context, after uint64) iter.Seq2[Seal, error]
+	// LastSeal is the last one; its block is 0 when there is none.
+	LastSeal(ctx context.Context) (Seal, error)
+	// AddSeal keeps the next seal: its block follows the last one's, or it is ErrSealed and nothing was done.
+	AddSeal(ctx context.Context, s Seal) error
+}
+
+// ErrSealed says that another sealer has sealed the block.
+var ErrSealed = errors.New("the block is sealed")
+
+// Accepted is an accepted command as it is kept.
+type Accepted struct {
+	Command
+	RecordedAt time.Time
+	Silent     uint64 // a command without events is given a number, in the order in which they are accepted; 0 of the others
+}
+
+// Seal is one seal as a store keeps it. What it says is in the note, see audit/seal.
+type Seal struct {
+	Block         uint64 // 1, 2, 3…
+	Through       uint64 // position, in this store, of the last event that it covers
+	SilentThrough uint64 // number, in this store, of the last command without events that it covers
+	Note          []byte // signed
+	Outline       []byte // a few bytes of each leaf; the note has their hash
+}
+
+// Loaded is a history to be put into an empty store as it is: hashes, times, revisions and order are kept, positions are
+// those that the store gives.
+type Loaded struct {
+	Events iter.Seq2[Recorded, error]
+	// Commands are asked for when the events have been taken, Seals behind them. A seal's Through and SilentThrough count the
+	// events and the commands without events from the first.
+	Commands iter.Seq2[Accepted, error]
+	Seals    iter.Seq2[Seal, error]
+}
+
+// Loader takes over the history of another store.
+type Loader interface {
+	// Load puts a history into the store, or nothing: whoever looks meanwhile sees an empty store. One that has anything is
+	// ErrNotEmpty.
+	Load(ctx context.Context, from Loaded) error
+}
+
+// ErrNotEmpty says that a store has events, commands or seals already.
+var ErrNotEmpty = errors.New("the event store is not empty")

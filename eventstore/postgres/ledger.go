@@ -1,0 +1,106 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/dangdangsalon/salon/eventstore"
+)
+
+var _ eventstore.Ledger = (*Store)(nil)
+
+// CommandsOf implements eventstore.Ledger.
+func (s *Store) CommandsOf(ctx context.Context, ids []uuid.UUID, _ uint64) ([]eventstore.Accepted, error) {
+	plain := make([][16]byte, len(ids)) // the driver would ask a uuid.UUID for its text
+	for i, id := range ids {
+		plain[i] = id
+	}
+	rows, err := s.read.Query(ctx, "SELECT command_id, request_hash, actor, stream, last_revision, position, recorded_at, 0 "+
+		"FROM commands WHERE command_id = ANY($1)", plain)
+	if err != nil {
+		return nil, unavailable("read commands", err)
+	}
+	return accepted(rows, len(ids))
+}
+
+func accepted(rows pgx.Rows, about int) ([]eventstore.Accepted, error) {
+	out := make([]eventstore.Accepted, 0, about)
+	var c eventstore.Accepted
+	_, err := pgx.ForEachRow(rows, []any{(*[16]byte)(&c.ID), &c.RequestHash, &c.Actor, &c.Stream, &c.LastRevision, &c.Position, &c.RecordedAt, &c.Silent}, func() error {
+		c.RecordedAt = c.RecordedAt.UTC()
+		out = append(out, c)
+		c.RequestHash = nil
+		return nil
+	})
+	if err != nil {
+		return nil, unavailable("read commands", err)
+	}
+	return out, nil
+}
+
+// Silent implements eventstore.Ledger. One whose row is gone is yielded with its ID alone.
+func (s *Store) Silent(ctx context.Context, after uint64) iter.Seq2[eventstore.Accepted, error] {
+	return eventstore.Paged(func() (page []eventstore.Accepted, more bool, err error) {
+		rows, err := s.read.Query(ctx, "SELECT s.command_id, coalesce(c.request_hash, ''), coalesce(c.actor, ''), coalesce(c.stream, ''), "+
+			"coalesce(c.last_revision, 0), coalesce(c.position, 0), coalesce(c.recorded_at, 'epoch'), s.n "+
+			"FROM silent_commands s LEFT JOIN commands c ON c.command_id = s.command_id WHERE s.n > $1 ORDER BY s.n LIMIT $2", int64(after), pageSize) //nolint:gosec // it was a bigint
+		if err != nil {
+			return nil, false, unavailable("read commands", err)
+		}
+		if page, err = accepted(rows, pageSize); len(page) > 0 {
+			after = page[len(page)-1].Silent
+		}
+		return page, len(page) == pageSize, err
+	})
+}
+
+// sealsPage is how many seals are read at once: an outline may have hundreds of kilobytes.
+const sealsPage = 8
+
+const sealColumns = "block, through, silent_through, note, outline"
+
+// Seals implements eventstore.Ledger.
+func (s *Store) Seals(ctx context.Context, after uint64) iter.Seq2[eventstore.Seal, error] {
+	return eventstore.Paged(func() (page []eventstore.Seal, more bool, err error) {
+		rows, err := s.read.Query(ctx, "SELECT "+sealColumns+" FROM seals WHERE block > $1 ORDER BY block LIMIT $2", int64(after), sealsPage) //nolint:gosec // it was a bigint
+		if err == nil {
+			page, err = pgx.CollectRows(rows, pgx.RowToStructByPos[eventstore.Seal])
+		}
+		if err != nil {
+			return nil, false, unavailable("read seals", err)
+		}
+		if len(page) > 0 {
+			after = page[len(page)-1].Block
+		}
+		return page, len(page) == sealsPage, nil
+	})
+}
+
+// LastSeal implements eventstore.Ledger.
+func (s *Store) LastSeal(ctx context.Context) (last eventstore.Seal, err error) {
+	err = s.read.QueryRow(ctx, "SELECT "+sealColumns+" FROM seals ORDER BY block DESC LIMIT 1").
+		Scan(&last.Block, &last.Through, &last.SilentThrough, &last.Note, &last.Outline)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return last, unavailable("read the last seal", err)
+	}
+	return last, nil
+}
+
+// AddSeal implements eventstore.Ledger.
+func (s *Store) AddSeal(ctx context.Context, seal eventstore.Seal) error {
+	done, err := s.read.Exec(ctx, "INSERT INTO seals ("+sealColumns+") SELECT $1, $2, $3, $4, $5 "+
+		"WHERE $1 = (SELECT coalesce(max(block), 0) + 1 FROM seals) ON CONFLICT (block) DO NOTHING",
+		int64(seal.Block), int64(seal.Through), int64(seal.SilentThrough), seal.Note, notNil(seal.Outline)) //nolint:gosec // far below
+	if err != nil {
+		return unavailable("keep a seal", err)
+	}
+	if done.RowsAffected() == 0 {
+		return fmt.Errorf("block %d: %w", seal.Block, eventstore.ErrSealed)
+	}
+	return nil
+}
