@@ -138,13 +138,8 @@ func (n *node) socketRoutes(mux *http.ServeMux) {
 		_ = writeJSON(w, body) // who asked has gone
 	}
 	n.runRoutes(mux, answer)
-	desk := func(r *http.Request) serverDesk { // of whoever may open the socket: the account, and root
-		name := r.URL.Query().Get("by")
-		if !plainName(name) {
-			name = "unknown"
-		}
-		return n.deskOf(name)
-	}
+	n.pastRoutes(mux)
+	desk := func(r *http.Request) serverDesk { return n.deskOf(askedBy(r.URL.Query())) }
 	mux.HandleFunc("GET /projections", func(w http.ResponseWriter, r *http.Request) {
 		all, err := desk(r).List(r.Context())
 		answer(w, all, err)
@@ -177,6 +172,15 @@ func (n *node) socketRoutes(mux *http.ServeMux) {
 	})
 }
 
+// askedBy is the account whose process asks, as it says itself: whoever can reach the socket is the account that owns the
+// folder, or root.
+func askedBy(q url.Values) string {
+	if name := q.Get("by"); plainName(name) {
+		return name
+	}
+	return "unknown"
+}
+
 func socketClient(socket string) *http.Client {
 	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
@@ -189,15 +193,23 @@ type socketDesk struct {
 	socket string
 }
 
-func (d socketDesk) call(ctx context.Context, method, path string, q url.Values, into any) error {
+func (d socketDesk) send(ctx context.Context, method, path string, q url.Values) (*http.Response, error) {
 	q.Set("by", machineUser())
 	r, err := http.NewRequestWithContext(ctx, method, "http://salon"+path+"?"+q.Encode(), nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	res, err := d.client.Do(r)
 	if err != nil {
-		return fmt.Errorf("no salon up runs on this data folder (nothing answers at %s): start it, or name servers with --events, --kafka, --reads and --redis", d.socket)
+		return nil, fmt.Errorf("no salon up runs on this data folder (nothing answers at %s): start it, or name servers with --events, --kafka, --reads and --redis", d.socket)
+	}
+	return res, nil
+}
+
+func (d socketDesk) call(ctx context.Context, method, path string, q url.Values, into any) error {
+	res, err := d.send(ctx, method, path, q)
+	if err != nil {
+		return err
 	}
 	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)

@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/dangdangsalon/salon/audit"
 	"github.com/dangdangsalon/salon/commands"
 	"github.com/dangdangsalon/salon/eventstore"
 	"github.com/dangdangsalon/salon/eventstore/esdb"
@@ -70,6 +71,7 @@ const (
 // store is an event store and its end.
 type store interface {
 	eventstore.Store
+	eventstore.Timeline
 	Close() error
 }
 
@@ -334,6 +336,7 @@ func (n *node) newServer(keys *sealed.Keys, has func(role) bool) *httpserver.Ser
 	}
 	if has(roleAdmin) {
 		admin.Register(s.API(), n.projections(), n.recordSignedIn)
+		audit.Register(s.API(), n.past(keys), n.recordSignedIn)
 	}
 	if n.live != nil {
 		n.live.Register(s)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 
+	"github.com/dangdangsalon/salon/audit"
 	"github.com/dangdangsalon/salon/commands"
 	"github.com/dangdangsalon/salon/internal/httpserver"
 	"github.com/dangdangsalon/salon/projections/admin"
@@ -24,6 +25,7 @@ func document() any {
 	commands.Register(s.API(), commands.NewExecutor(commands.Config{}))
 	readapi.Register(s.API(), readapi.Deps{})
 	admin.Register(s.API(), &admin.Projections{}, nil)
+	audit.Register(s.API(), &audit.Past{}, nil)
 	return s.API().OpenAPI()
 }
 

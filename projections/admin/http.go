@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"net/url"
 	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -158,21 +157,9 @@ type retryInput struct {
 	Key string `path:"key" maxLength:"512" doc:"The ordering key"`
 }
 
-// Resolve unescapes a key that the router saw as it was sent: it does when an escape stands for a slash, say, and only
-// then.
+// Resolve is for a key that holds a slash.
 func (in *retryInput) Resolve(ctx huma.Context) []error {
-	u := ctx.URL()
-	if u.RawPath == "" {
-		return nil
-	}
-	for _, s := range []*string{&in.Name, &in.Key} {
-		plain, err := url.PathUnescape(*s)
-		if err != nil {
-			return []error{problem.Invalid("path", "is not escaped well")}
-		}
-		*s = plain
-	}
-	return nil
+	return httpserver.Unescape(ctx, &in.Name, &in.Key)
 }
 
 func (h handlers) retry(ctx context.Context, in *retryInput) (*answer[Asked], error) {

@@ -73,13 +73,7 @@ func (s *side) through() (last uint64) {
 	return last
 }
 
-func (s *side) fold(u *engine.Unit, e eventstore.Recorded) error {
-	event, wanted, err := s.decode.Event(s.p, e)
-	if err != nil || !wanted {
-		return err
-	}
-	return u.Replay(s.p, event)
-}
+func (s *side) fold(u *engine.Unit, e eventstore.Recorded) error { return u.Step(s.decode, s.p, e) }
 
 // holdKey holds the rows of one key to the fold of the store.
 func (s *side) holdKey(ctx context.Context, key string) error {
