@@ -27,10 +27,12 @@ type OwnKafka struct {
 // OwnBroker is one of its brokers.
 type OwnBroker struct {
 	own
-	ID   int32
-	Addr string // host:port, the same after each start
-	dir  string
-	java []string
+	ID    int32
+	Addr  string // host:port, the same after each start
+	Way   *Proxy // another address of it: whoever came by a way is told of ways alone, and can be cut off from Kafka alone
+	aside string // where the way leads
+	dir   string
+	java  []string
 }
 
 // NewKafka starts a cluster of n brokers, until the end of the test. Sessions may be short: who is killed or frozen is
@@ -47,7 +49,8 @@ func NewKafka(t testing.TB, n int) *OwnKafka {
 	}
 	for i := range n {
 		dir := t.TempDir()
-		b := &OwnBroker{own: own{name: fmt.Sprintf("Kafka broker %d", i+1), log: &buffer{}}, ID: int32(i + 1), Addr: Address(t), dir: dir, java: java} //nolint:gosec // a broker's number
+		b := &OwnBroker{own: own{name: fmt.Sprintf("Kafka broker %d", i+1), log: &buffer{}}, ID: int32(i + 1), Addr: Address(t), aside: Address(t), dir: dir, java: java} //nolint:gosec // a broker's number
+		b.Way = NewProxy(t, b.aside)
 		settings := kafkaSettings(b, controllers[i], strings.Join(voters, ","), n)
 		if err := os.WriteFile(b.properties(), []byte(settings), 0o600); err != nil {
 			t.Fatal(err)
@@ -83,6 +86,15 @@ func (k *OwnKafka) Addrs() []string {
 	var out []string
 	for _, b := range k.Brokers {
 		out = append(out, b.Addr)
+	}
+	return out
+}
+
+// Ways are the addresses of the brokers' ways.
+func (k *OwnKafka) Ways() []string {
+	var out []string
+	for _, b := range k.Brokers {
+		out = append(out, b.Way.Addr)
 	}
 	return out
 }
@@ -187,10 +199,10 @@ func kafkaSettings(b *OwnBroker, controller, voters string, n int) string {
 	return `process.roles=broker,controller
 node.id=` + strconv.Itoa(int(b.ID)) + `
 controller.quorum.voters=` + voters + `
-listeners=PLAINTEXT://` + b.Addr + `,CONTROLLER://` + controller + `
-advertised.listeners=PLAINTEXT://` + b.Addr + `
+listeners=PLAINTEXT://` + b.Addr + `,WAY://` + b.aside + `,CONTROLLER://` + controller + `
+advertised.listeners=PLAINTEXT://` + b.Addr + `,WAY://` + b.Way.Addr + `
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,WAY:PLAINTEXT,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
 log.dirs=` + filepath.Join(b.dir, "log") + `
 auto.create.topics.enable=false
