@@ -28,6 +28,7 @@ const (
 	claimType    = "salon.claim.v1"
 	snapshotType = "salon.snapshot.v1"
 	keyType      = "salon.personkey.v1"
+	erasedType   = "salon.personerased.v1"
 	lifeType     = "salon.store.v1"
 	clockType    = "salon.clock.v1"
 )

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strconv"
 
@@ -117,43 +116,4 @@ func (s *Store) SaveSnapshot(ctx context.Context, snapshot eventstore.Snapshot) 
 		}
 	}
 	return nil
-}
-
-// PersonKey implements eventstore.Store.
-func (s *Store) PersonKey(ctx context.Context, subject string) (keyID string, wrapped []byte, found bool, err error) {
-	if len(subject) > eventstore.MaxNameBytes || !eventstore.IsText(subject) {
-		return "", nil, false, nil // nobody is called that
-	}
-	e, err := s.last(ctx, keyStream+subject)
-	if err != nil {
-		return "", nil, false, s.unavailable(ctx, "find a person's key", err)
-	}
-	if e == nil {
-		return "", nil, false, nil
-	}
-	return string(e.UserMetadata), e.Data, true, nil
-}
-
-// PersonKeyByID implements eventstore.Store.
-func (s *Store) PersonKeyByID(ctx context.Context, subject, keyID string) (wrapped []byte, found bool, err error) {
-	standing, wrapped, found, err := s.PersonKey(ctx, subject)
-	if err != nil || !found || standing != keyID {
-		return nil, false, err
-	}
-	return wrapped, true, nil
-}
-
-// AddPersonKey implements eventstore.Store.
-func (s *Store) AddPersonKey(ctx context.Context, subject, keyID string, wrapped []byte) (standingID string, standing []byte, err error) {
-	_, err = s.write(ctx, s.namespace+keyStream+subject, esdb.NoStream{}, esdb.EventData{
-		EventID: uuid.New(), EventType: keyType, ContentType: esdb.ContentTypeBinary, Data: wrapped, Metadata: []byte(keyID),
-	})
-	if err != nil && !wrongVersion(err) {
-		return "", nil, s.unavailable(ctx, "add a person's key", err)
-	}
-	standingID, standing, found, err := s.PersonKey(ctx, subject)
-	if err == nil && !found {
-		err = errors.New("a person's key is gone right after it was added")
-	}
-	return standingID, standing, err
 }

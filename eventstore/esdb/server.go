@@ -17,7 +17,8 @@ func (s *Store) write(ctx context.Context, stream string, expected esdb.Expected
 	})
 }
 
-// keep lets the server forget all but a stream's last events.
+// keep lets the server forget all but a stream's last events: nobody can read them any more, and its next scavenge
+// removes them from the disk.
 func (s *Store) keep(ctx context.Context, stream string, count uint64) error {
 	meta := esdb.StreamMetadata{}
 	meta.SetMaxCount(count)

@@ -55,6 +55,10 @@ const (
 	impatient        fault = "gives up a filtered read where a window has nothing"
 	oneSnapshot      fault = "keeps one snapshot a stream, whatever its fold"
 	offByOne         fault = "reads backwards from before where it was asked to"
+	keepsHashes      fault = "erases the key alone"
+	erasesAll        fault = "erases what everybody's requests could be compared with"
+	keepsKey         fault = "finds an erased key by its ID"
+	staleWrap        fault = "puts a key back that was erased or wrapped again meanwhile"
 )
 
 // content outlives an instance.
@@ -488,4 +492,46 @@ func (m *memory) AddPersonKey(ctx context.Context, subject, id string, wrapped [
 		m.keys[subject] = k
 	}
 	return k.id, k.wrapped, ctx.Err()
+}
+
+func (m *memory) ErasePerson(ctx context.Context, subject string) error {
+	m.content.mu.Lock()
+	defer m.content.mu.Unlock()
+	if m.fault != keepsKey {
+		delete(m.keys, subject)
+	}
+	for id, c := range m.commands {
+		if erased := len(c.RequestHash) == 33; !erased && m.fault != keepsHashes && (c.Actor == subject || m.fault == erasesAll) {
+			c.RequestHash = eventstore.ErasedRequestHash(c.RequestHash)
+			m.commands[id] = c
+		}
+	}
+	return ctx.Err()
+}
+
+func (m *memory) PersonKeys(context.Context) iter.Seq2[eventstore.PersonKey, error] {
+	return func(yield func(eventstore.PersonKey, error) bool) {
+		m.content.mu.Lock()
+		var all []eventstore.PersonKey
+		for subject, k := range m.keys {
+			all = append(all, eventstore.PersonKey{Subject: subject, ID: k.id, Wrapped: k.wrapped})
+		}
+		m.content.mu.Unlock()
+		for _, k := range all {
+			if !yield(k, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (m *memory) RewrapPersonKey(ctx context.Context, was eventstore.PersonKey, wrapped []byte) (bool, error) {
+	m.content.mu.Lock()
+	defer m.content.mu.Unlock()
+	k, found := m.keys[was.Subject]
+	if m.fault != staleWrap && (!found || k.id != was.ID || !bytes.Equal(k.wrapped, was.Wrapped)) {
+		return false, ctx.Err()
+	}
+	m.keys[was.Subject] = personKey{was.ID, wrapped}
+	return true, ctx.Err()
 }

@@ -43,7 +43,7 @@ type check struct {
 }
 
 func checks() []check {
-	return slices.Concat(contractChecks(), readChecks(), duplicateChecks(), concurrentChecks(), otherChecks())
+	return slices.Concat(contractChecks(), readChecks(), duplicateChecks(), concurrentChecks(), otherChecks(), personChecks())
 }
 
 // Run holds the store that open makes, a new and empty one each time, to every promise.

@@ -1,0 +1,111 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/dangdangsalon/salon/eventstore"
+)
+
+var _ eventstore.Persons = (*Store)(nil)
+
+// ErasePerson implements eventstore.Persons. It reads all commands: no index finds those of one person.
+func (s *Store) ErasePerson(ctx context.Context, subject string) error {
+	if s.readOnly {
+		return errReadOnly
+	}
+	err := s.erase(ctx, subject)
+	if err != nil {
+		err = fmt.Errorf("%w: erase a person: %w", eventstore.ErrUnavailable, err)
+	}
+	return err
+}
+
+func (s *Store) erase(ctx context.Context, subject string) (err error) {
+	tx, err := s.writer.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, tx.Rollback())
+		}
+	}()
+	type hash struct{ command, of []byte }
+	var hashes []hash
+	rows, err := tx.QueryContext(ctx, "SELECT command_id, request_hash FROM commands WHERE actor = ? AND NOT (length(request_hash) = 33 AND substr(request_hash, 1, 1) = x'00')", subject)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var h hash
+		if err := rows.Scan(&h.command, &h.of); err != nil {
+			return err
+		}
+		hashes = append(hashes, h)
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	for _, h := range hashes {
+		if _, err := tx.ExecContext(ctx, "UPDATE commands SET request_hash = ? WHERE command_id = ?", eventstore.ErasedRequestHash(h.of), h.command); err != nil {
+			return err
+		}
+	}
+	if _, err := tx.ExecContext(ctx, "DELETE FROM person_keys WHERE subject = ?", subject); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// PersonKeys implements eventstore.Persons.
+func (s *Store) PersonKeys(ctx context.Context) iter.Seq2[eventstore.PersonKey, error] {
+	after := ""
+	return eventstore.Paged(func() (page []eventstore.PersonKey, more bool, err error) {
+		page, err = s.personKeys(ctx, after)
+		if err != nil {
+			return nil, false, fmt.Errorf("%w: read persons' keys: %w", eventstore.ErrUnavailable, err)
+		}
+		if len(page) > 0 {
+			after = page[len(page)-1].Subject
+		}
+		return page, len(page) == pageSize, nil
+	})
+}
+
+func (s *Store) personKeys(ctx context.Context, after string) (page []eventstore.PersonKey, err error) {
+	rows, err := s.read.QueryContext(ctx, "SELECT subject, key_id, wrapped FROM person_keys WHERE subject > ? ORDER BY subject LIMIT ?", after, pageSize)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var k eventstore.PersonKey
+		if err := rows.Scan(&k.Subject, &k.ID, &k.Wrapped); err != nil {
+			return nil, err
+		}
+		page = append(page, k)
+	}
+	return page, rows.Err()
+}
+
+// RewrapPersonKey implements eventstore.Persons.
+func (s *Store) RewrapPersonKey(ctx context.Context, was eventstore.PersonKey, wrapped []byte) (done bool, err error) {
+	if s.readOnly {
+		return false, errReadOnly
+	}
+	var changed int64
+	r, err := s.writer.db.ExecContext(ctx, "UPDATE person_keys SET wrapped = ? WHERE subject = ? AND key_id = ? AND wrapped = ?",
+		wrapped, was.Subject, was.ID, was.Wrapped)
+	if err == nil {
+		changed, err = r.RowsAffected()
+	}
+	if err != nil {
+		return false, fmt.Errorf("%w: rewrap a person's key: %w", eventstore.ErrUnavailable, err)
+	}
+	return changed > 0, nil
+}
+
