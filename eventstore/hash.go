@@ -26,9 +26,12 @@ func ErasedRequestHash(requestHash []byte) []byte {
 	return append([]byte{0}, commitment(requestHash)...)
 }
 
+// IsErasedRequestHash tells whether it is what an erasure left.
+func IsErasedRequestHash(b []byte) bool { return len(b) == 1+sha256.Size && b[0] == 0 }
+
 func commitment(requestHash []byte) []byte {
-	if len(requestHash) == 1+sha256.Size && requestHash[0] == 0 {
-		return requestHash[1:] // erased
+	if IsErasedRequestHash(requestHash) {
+		return requestHash[1:]
 	}
 	sum := sha256.Sum256(requestHash)
 	return sum[:]

@@ -144,7 +144,7 @@ func (b *e2e) onNode(ctx context.Context, n *node, dir string, work func(context
 	if n.listener, err = listen(ctx, "127.0.0.1:0"); err != nil {
 		return err
 	}
-	n.tel, n.verifier, n.master = tel, key.Verifier(), make([]byte, 32)
+	n.tel, n.verifier, n.masters = tel, key.Verifier(), [][]byte{make([]byte, 32)}
 	n.http = config.HTTP{HoldTTL: 5 * time.Minute}
 	visible := &visibility{}
 	n.applied, n.relayed = visible.note, visible.noteRelayed

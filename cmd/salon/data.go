@@ -9,9 +9,10 @@ import (
 
 // The files of a data folder.
 const (
-	authKeyName   = "auth.key"   // signs the tokens that `salon token` mints
-	masterKeyName = "master.key" // wraps every person's key: without it, personal fields are gone
-	socketName    = "salon.sock" // where verbs reach the running process
+	authKeyName   = "auth.key"        // signs the tokens that `salon token` mints
+	masterKeyName = "master.key"      // wraps every person's key: without it, personal fields are gone
+	nextKeyName   = "master.next.key" // takes its place, while people's keys are wrapped again (salon keys rotate)
+	socketName    = "salon.sock"      // where verbs reach the running process
 	eventsName    = "events.db"
 	readsName     = "reads.db"
 )

@@ -139,6 +139,7 @@ func (n *node) socketRoutes(mux *http.ServeMux) {
 	}
 	n.runRoutes(mux, answer)
 	n.pastRoutes(mux)
+	n.personRoutes(mux, answer)
 	desk := func(r *http.Request) serverDesk { return n.deskOf(askedBy(r.URL.Query())) }
 	mux.HandleFunc("GET /projections", func(w http.ResponseWriter, r *http.Request) {
 		all, err := desk(r).List(r.Context())

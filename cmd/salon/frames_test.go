@@ -236,7 +236,7 @@ func wholeSystem(t *testing.T) (url, kafka string, key *auth.LocalKey) {
 	}
 	t.Cleanup(func() { _ = tel.Close() })
 	n := &node{
-		servers: embeddedServers(folder, servers), http: config.HTTP{HoldTTL: time.Minute}, tel: tel, master: master, verifier: key.Verifier(),
+		servers: embeddedServers(folder, servers), http: config.HTTP{HoldTTL: time.Minute}, tel: tel, masters: [][]byte{master}, verifier: key.Verifier(),
 		listener: listener, alone: true,
 	}
 	if err := n.migrate(t.Context()); err != nil {

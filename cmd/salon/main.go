@@ -31,7 +31,8 @@ type cli struct {
 	Chat          chatCmd          `cmd:"" help:"Talk in a room, from a terminal or a script."`
 	Migrate       migrateCmd       `cmd:"" help:"Bring the databases' schemas up to date, or show or undo that."`
 	Topics        topicsCmd        `cmd:"" help:"Make or check the Kafka topics."`
-	Keys          keysCmd          `cmd:"" help:"Make the keys that nodes on real servers share."`
+	Keys          keysCmd          `cmd:"" help:"Make the keys that nodes on real servers share; change the master key."`
+	Person        personCmd        `cmd:"" help:"Hand out all that is kept of a person, or erase them."`
 	Token         tokenCmd         `cmd:"" help:"Mint a token with the local key."`
 	Doctor        doctorCmd        `cmd:"" help:"Check every part of a system; exit 1 when one is not well."`
 	Projections   projectionsCmd   `cmd:"" help:"Look at projections: lag, parked keys, versions; have parked keys tried again; rebuild, verify and switch versions."`

@@ -71,6 +71,7 @@ const (
 // store is an event store and its end.
 type store interface {
 	eventstore.Store
+	eventstore.Persons
 	eventstore.Timeline
 	Close() error
 }
@@ -80,7 +81,8 @@ type node struct {
 	servers  config.Servers
 	http     config.HTTP
 	tel      *telemetry.Telemetry
-	master   []byte
+	masters  [][]byte       // the first wraps; none: personal texts stay sealed here
+	erasures audit.Erasures // no path: none are known
 	verifier *auth.Verifier
 	listener net.Listener // of the API; nil when no role answers HTTP
 	writes   bool         // it takes commands over HTTP
@@ -310,16 +312,41 @@ func (n *node) superviseRelay(ctx context.Context) error {
 	}
 }
 
+// keys opens personal texts.
+func (n *node) keys() (*sealed.Keys, error) {
+	return sealed.New(n.store, n.masters[0], n.masters[1:]...)
+}
+
 // openKeys opens the personal keys, and refuses a master key that is not theirs.
 func (n *node) openKeys(ctx context.Context) (*sealed.Keys, error) {
-	keys, err := sealed.New(n.store, n.master)
+	keys, err := n.keys()
 	if err != nil {
 		return nil, err
 	}
 	if err := keys.Verify(ctx); errors.Is(err, sealed.ErrWrongMaster) {
 		return nil, err
 	}
-	return keys, nil
+	return keys, n.applyErasures(ctx)
+}
+
+// applyErasures deletes the keys that a restored store has again. Until then nobody is served.
+func (n *node) applyErasures(ctx context.Context) error {
+	if n.erasures.Path == "" {
+		return nil
+	}
+	all, err := n.erasures.All()
+	if err != nil {
+		return err
+	}
+	owed, err := audit.Owed(ctx, n.store, all)
+	if err == nil && len(owed) > 0 {
+		n.tel.Log.WarnContext(ctx, "the event store has keys of people who were erased: it was restored from a backup of before that; they are erased again", "people", len(owed))
+		err = audit.Apply(ctx, n.store, owed)
+	}
+	if err != nil {
+		return fmt.Errorf("apply the ledger of erasures: %w", err)
+	}
+	return nil
 }
 
 // newServer is the HTTP edge with the operations of the roles on it, and what tells how the process is.

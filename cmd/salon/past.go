@@ -14,7 +14,6 @@ import (
 	"github.com/dangdangsalon/salon/domain"
 	"github.com/dangdangsalon/salon/internal/config"
 	"github.com/dangdangsalon/salon/internal/problem"
-	"github.com/dangdangsalon/salon/internal/sealed"
 	"github.com/dangdangsalon/salon/projections/engine"
 	"github.com/dangdangsalon/salon/projections/reads"
 )
@@ -32,9 +31,10 @@ type pastAsked interface {
 type whichPast struct {
 	config.Servers `embed:""`
 
-	MasterKeyFile string `help:"File with the master key, which opens personal texts. Without it they stay sealed. salon up has its own." type:"path" placeholder:"FILE"`
-	Data          string `help:"Data folder of a running salon up: without --events, its process is asked." type:"path" default:"${data}"`
-	Output        string `help:"table or json." default:"table" enum:"table,json" short:"o"`
+	config.MasterKeys `embed:""`
+
+	Data   string `help:"Data folder of a running salon up: without --events, its process is asked." type:"path" default:"${data}"`
+	Output string `help:"table or json." default:"table" enum:"table,json" short:"o"`
 }
 
 // ask lets work ask the process that owns the data folder or, when --events is given, the event store. The reads database
@@ -56,7 +56,7 @@ func (c *whichPast) ask(ctx context.Context, work func(pastAsked) error) (err er
 	}
 	n := &node{servers: c.Servers}
 	if c.MasterKeyFile != "" {
-		if n.master, err = sealed.LoadMaster(c.MasterKeyFile); err != nil {
+		if n.masters, err = masters(c.MasterKeys); err != nil {
 			return err
 		}
 	}
@@ -91,8 +91,8 @@ func (n *node) past(texts audit.Texts) *audit.Past {
 // pastDesk is the desk of who sits at a terminal of this machine.
 func (n *node) pastDesk(account string) (audit.Desk, error) {
 	var texts audit.Texts
-	if n.master != nil {
-		keys, err := sealed.New(n.store, n.master)
+	if len(n.masters) > 0 {
+		keys, err := n.keys()
 		if err != nil {
 			return audit.Desk{}, err
 		}

@@ -51,9 +51,10 @@ func (c *serveCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	n := &node{servers: c.Servers, http: c.HTTP, tel: tel, webhook: webhook}
 	if http || reacts { // a reactor's commands are remembered under a key of the system's own
-		if n.master, err = sealed.LoadMaster(c.MasterKeyFile); err != nil {
+		if n.masters, err = masters(c.MasterKeys); err != nil {
 			return err
 		}
+		n.erasures.Path = c.Erasures.Erasures
 	}
 	if http {
 		if n.verifier, err = verifier(ctx, c.Secrets); err != nil {
@@ -86,4 +87,16 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 		return nil, fmt.Errorf("%w: choose another address with --listen", err)
 	}
 	return l, nil
+}
+
+// masters reads the master key and the others.
+func masters(of config.MasterKeys) (keys [][]byte, err error) {
+	for _, file := range append([]string{of.MasterKeyFile}, of.MasterKeyAlso...) {
+		key, err := sealed.LoadMaster(file)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
 }

@@ -16,13 +16,13 @@ import (
 	"github.com/dangdangsalon/salon/internal/auth"
 	"github.com/dangdangsalon/salon/internal/config"
 	"github.com/dangdangsalon/salon/internal/embedded"
-	"github.com/dangdangsalon/salon/internal/sealed"
 )
 
 type upCmd struct {
 	Data string `help:"Data folder: events, read models, the broker's log and the keys." type:"path" default:"${data}"`
 	Demo bool   `help:"Seed three salons with a week of bookings, and print tokens to try."`
 
+	config.Erasures      `embed:""`
 	config.HTTP          `embed:""`
 	config.Notify        `embed:""`
 	config.Observability `embed:""`
@@ -60,7 +60,7 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 	if err != nil {
 		return err
 	}
-	master, err := sealed.LoadOrCreateMaster(folder.File(masterKeyName))
+	masters, err := mastersOf(folder.Path)
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 
 	n := &node{
 		servers: embeddedServers(folder, servers),
-		http:    c.HTTP, tel: tel, master: master, verifier: key.Verifier(), listener: listener, alone: true, webhook: webhook,
+		http:    c.HTTP, tel: tel, masters: masters, erasures: erasuresOf(c.Erasures, folder.Path), verifier: key.Verifier(), listener: listener, alone: true, webhook: webhook,
 	}
 	if err := n.migrate(ctx); err != nil {
 		return err

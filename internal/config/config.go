@@ -37,10 +37,23 @@ type Topics struct {
 
 // Secrets are the keys of a process that answers HTTP.
 type Secrets struct {
-	MasterKeyFile string `help:"File with the 32-byte master key, base64, that wraps every person's key." type:"path" placeholder:"FILE"`
-	AuthJWKS      string `name:"auth-jwks" help:"URL of the key set that signs tokens." placeholder:"URL" xor:"auth"`
-	AuthIssuer    string `help:"OpenID Connect issuer that signs tokens." placeholder:"URL" xor:"auth"`
-	AuthKeyFile   string `help:"File with the local Ed25519 key that signs tokens (salon token mints with it)." type:"path" placeholder:"FILE" xor:"auth"`
+	MasterKeys `embed:""`
+	Erasures   `embed:""`
+
+	AuthJWKS    string `name:"auth-jwks" help:"URL of the key set that signs tokens." placeholder:"URL" xor:"auth"`
+	AuthIssuer  string `help:"OpenID Connect issuer that signs tokens." placeholder:"URL" xor:"auth"`
+	AuthKeyFile string `help:"File with the local Ed25519 key that signs tokens (salon token mints with it)." type:"path" placeholder:"FILE" xor:"auth"`
+}
+
+// MasterKeys wrap every person's key.
+type MasterKeys struct {
+	MasterKeyFile string   `help:"File with the 32-byte master key, base64, that wraps every person's key." type:"path" placeholder:"FILE"`
+	MasterKeyAlso []string `help:"Files with other master keys, under which people's keys may still be, or already be, wrapped: for as long as the master key is changed (salon keys rewrap)." type:"path" placeholder:"FILE"`
+}
+
+// Erasures is where it is written down who was erased.
+type Erasures struct {
+	Erasures string `help:"Ledger of erasures, a file that is in no backup of the event store. What it has is applied before anything is served: a store that was restored from a backup has the keys again that were deleted after it." type:"path" placeholder:"FILE"`
 }
 
 // HTTP is how the APIs are served.

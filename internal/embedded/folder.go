@@ -64,5 +64,14 @@ func writePID(f *os.File) error {
 // File is the path of a file in the folder.
 func (f *Folder) File(name string) string { return filepath.Join(f.Path, name) }
 
+// Sync makes lasting which files the folder has.
+func (f *Folder) Sync() error {
+	d, err := os.Open(f.Path)
+	if err != nil {
+		return fmt.Errorf("sync the data folder: %w", err)
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
 // Close gives the folder back.
 func (f *Folder) Close() error { return f.lock.Close() }

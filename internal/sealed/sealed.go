@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/dangdangsalon/salon/domain"
+	"github.com/dangdangsalon/salon/eventstore"
 )
 
 // MasterBytes is the length of the master key.
@@ -46,9 +47,9 @@ type KeyStore interface {
 
 // Keys seals and opens. Safe for concurrent use.
 type Keys struct {
-	store  KeyStore
-	master cipher.AEAD
-	now    func() time.Time
+	store   KeyStore
+	masters []cipher.AEAD // the first wraps
+	now     func() time.Time
 
 	mu      sync.Mutex
 	byID    map[keyName]*personKey
@@ -66,16 +67,21 @@ type personKey struct {
 	until time.Time
 }
 
-// New makes Keys over a store, under a master key of 32 bytes.
-func New(store KeyStore, master []byte) (*Keys, error) {
-	if len(master) != MasterBytes {
-		return nil, fmt.Errorf("master key has %d bytes, not %d", len(master), MasterBytes)
+// New makes Keys over a store, under a master key of 32 bytes. New people's keys are wrapped under it; those that are
+// wrapped under one of the others are opened, too, as long as a rotation lasts, see [Rewrap].
+func New(store KeyStore, master []byte, others ...[]byte) (*Keys, error) {
+	k := &Keys{store: store, now: time.Now, byID: map[keyName]*personKey{}, current: map[string]*personKey{}}
+	for _, m := range append([][]byte{master}, others...) {
+		if len(m) != MasterBytes {
+			return nil, fmt.Errorf("master key has %d bytes, not %d", len(m), MasterBytes)
+		}
+		aead, err := newGCM(m)
+		if err != nil {
+			return nil, err
+		}
+		k.masters = append(k.masters, aead)
 	}
-	aead, err := newGCM(master)
-	if err != nil {
-		return nil, err
-	}
-	return &Keys{store: store, master: aead, now: time.Now, byID: map[keyName]*personKey{}, current: map[string]*personKey{}}, nil
+	return k, nil
 }
 
 // Seal seals a text under the subject's key, which is made when there is none. "" gives the zero Sealed.
@@ -131,10 +137,13 @@ func (k *Keys) Verify(ctx context.Context) error {
 	return err
 }
 
-// SameMessage reports whether two MACs of one subject may be of the same message. When the first one's key was erased
+// SameMessage reports whether two MACs of one subject may be of the same message. When the first one, or its key, was erased
 // nobody can tell any more, and it says yes: a repeated request of an erased person is answered as erased, not refused.
 func SameMessage(a, b []byte) bool {
 	const n = len(personKey{}.print)
+	if eventstore.IsErasedRequestHash(a) {
+		return true
+	}
 	if len(a) != sha256.Size || len(b) != sha256.Size {
 		return false
 	}
@@ -173,7 +182,7 @@ func (k *Keys) make(ctx context.Context, subject string) (string, []byte, error)
 	rand.Read(id[:])
 	rand.Read(raw)
 	name := keyName{subject, hex.EncodeToString(id[:])}
-	return k.store.AddPersonKey(ctx, subject, name.id, seal(k.master, name, raw))
+	return k.store.AddPersonKey(ctx, subject, name.id, seal(k.masters[0], name, raw))
 }
 
 func (k *Keys) named(ctx context.Context, name keyName) (*personKey, bool, error) {
@@ -196,9 +205,9 @@ func (k *Keys) named(ctx context.Context, name keyName) (*personKey, bool, error
 }
 
 func (k *Keys) unwrap(name keyName, wrapped []byte) (*personKey, error) {
-	raw, err := open(k.master, name, wrapped)
+	raw, _, err := k.raw(name, wrapped)
 	if err != nil {
-		return nil, fmt.Errorf("unwrap key %s: %w (%w)", name.id, ErrWrongMaster, err)
+		return nil, err
 	}
 	aead, err := newGCM(raw)
 	if err != nil {
@@ -210,6 +219,16 @@ func (k *Keys) unwrap(name keyName, wrapped []byte) (*personKey, error) {
 	}
 	id := sha256.Sum256([]byte(name.id))
 	return &personKey{name: name, aead: aead, mac: mac, print: [4]byte(id[:4]), until: k.now().Add(cacheFor)}, nil
+}
+
+// raw opens a person's key, and tells under which master key it is wrapped.
+func (k *Keys) raw(name keyName, wrapped []byte) (raw []byte, under int, err error) {
+	for under, master := range k.masters {
+		if raw, err = open(master, name, wrapped); err == nil {
+			return raw, under, nil
+		}
+	}
+	return nil, 0, fmt.Errorf("unwrap key %s: %w (%w)", name.id, ErrWrongMaster, err)
 }
 
 func (k *Keys) remember(key *personKey, isCurrent bool) {
