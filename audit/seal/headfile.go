@@ -74,7 +74,7 @@ func (f *HeadFile) Keep(_ context.Context, s eventstore.Seal) error {
 	case h == f.last:
 		return nil
 	case h.Block <= f.last.Block:
-		return fmt.Errorf("%s has another seal %d than the store: the store was restored or changed, see salon events verify --seal-file", f.Path, h.Block)
+		return fmt.Errorf("%s has another seal %d than the store: %w", f.Path, h.Block, ErrElsewhere)
 	}
 	line, err := json.Marshal(h)
 	if err != nil {

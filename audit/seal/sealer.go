@@ -32,6 +32,9 @@ type Head interface {
 	Last(ctx context.Context) (uint64, error)
 }
 
+// ErrElsewhere says that the seals kept elsewhere are not those of the store: it was restored, or changed.
+var ErrElsewhere = errors.New("the store was restored or changed, see salon events verify --seal-file")
+
 // Sealer makes seals. Any number of them over one store does no harm: the store takes each block once.
 type Sealer struct {
 	Store Store
@@ -102,7 +105,7 @@ func (s *Sealer) catchUp(ctx context.Context) error {
 			return err
 		}
 		if last > end.Block {
-			return fmt.Errorf("the store ends at seal %d, elsewhere there is seal %d: the store was restored or changed, see salon events verify --seal-file", end.Block, last)
+			return fmt.Errorf("the store ends at seal %d, elsewhere there is seal %d: %w", end.Block, last, ErrElsewhere)
 		}
 		for seal, err := range s.Store.Seals(ctx, max(last, 1)-1) { // the last one again: it has to be the store's
 			if err == nil {
