@@ -12,8 +12,8 @@ import (
 func (v *verifier) compare() *Finding {
 	sealed, block := v.chain.outline, v.chain.seal.Block
 	events := sealed[:outlineBytes*v.chain.now.Events.Count]
-	found := v.events(events)
-	if s := v.suspect; s != nil && (found == nil || s.Position < found.Position) {
+	found, stands := v.events(events)
+	if s := v.suspect; s != nil && (found == nil || s.Position < stands) {
 		found = s
 	}
 	if found != nil {
@@ -29,34 +29,36 @@ func (v *verifier) compare() *Finding {
 	return v.commands(sealed[len(events):])
 }
 
-func (v *verifier) events(sealed []byte) *Finding {
+// events compares the block's events, and answers at which position stands what is wrong.
+func (v *verifier) events(sealed []byte) (f *Finding, stands uint64) {
 	at, what, from := differs(v.tree.outline, sealed)
 	next := v.chain.first()
 	if what == Changed && at == len(sealed)/outlineBytes-1 && bytes.Equal(piece(v.tree.outline, at), next) {
 		what = Missing // the last one is gone, and the next block's first stands in its place
 	}
-	here := func(why string, args ...any) *Finding {
-		return (&Finding{What: what, Why: fmt.Sprintf(why, args...)}).of(v.places[at])
+	switch {
+	case what == "":
+		return nil, 0
+	case v.o.Dense:
+		stands = v.behind + 1 + uint64(at) //nolint:gosec // an index
+	case at < len(v.places):
+		stands = v.places[at].position
+	case at > 0:
+		stands = v.places[at-1].position
 	}
+	f = &Finding{What: what}
 	switch what {
 	case Missing:
-		f := &Finding{What: Missing, Why: fmt.Sprintf("event %d of the %d of seal %d is gone", at+1, len(sealed)/outlineBytes, v.chain.seal.Block)}
-		switch {
-		case v.o.Dense:
-			f.Position = v.behind + 1 + uint64(at) //nolint:gosec // an index
-		case at > 0:
-			f.Position = v.places[at-1].position
-			f.Why += fmt.Sprintf(", behind position %d", f.Position)
-		}
-		return f
+		f.Position = stands
+		f.Why = fmt.Sprintf("event %d of the %d of seal %d is gone", at+1, len(sealed)/outlineBytes, v.chain.seal.Block)
 	case Added:
-		return here("there was none between the events before and behind it when seal %d was made", v.chain.seal.Block)
+		f.of(v.places[at]).Why = fmt.Sprintf("it was not there when seal %d was made", v.chain.seal.Block)
 	case Moved:
-		return here("it stood %d places further on when seal %d was made", from-at, v.chain.seal.Block)
+		f.of(v.places[at]).Why = fmt.Sprintf("it stood %d places further on when seal %d was made", from-at, v.chain.seal.Block)
 	case Changed:
-		return here("it is not the event that seal %d covers here, though its own hash is right", v.chain.seal.Block)
+		f.of(v.places[at]).Why = fmt.Sprintf("it is not the event that seal %d covers here, though its own hash is right", v.chain.seal.Block)
 	}
-	return nil
+	return f, stands
 }
 
 // commands compares the block's commands.

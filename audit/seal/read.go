@@ -17,65 +17,79 @@ func (o Options) known() note.Verifiers {
 	return o.Known
 }
 
-// batch is some events on their way to the verifier: read, their commands looked up, their hashes computed, each by a
-// goroutine of its own.
-type batch struct {
-	events   []eventstore.Recorded
-	sound    []bool // whether an event has the hash that it says
-	commands map[uuid.UUID]eventstore.Accepted
-	hashed   chan struct{} // closed when sound is there
+// Batch is some events on their way through a walk.
+type Batch struct {
+	Events   []eventstore.Recorded
+	Commands map[uuid.UUID]eventstore.Accepted // of the events, as far as they are asked for and there
+	Sound    []bool                            // of a verification: whether an event has the hash that it says
+	Lines    []byte                            // of an export
+
+	prepared chan struct{}
 }
 
 const (
 	batchEvents = 1024
 	batchBytes  = 8 << 20
-	hashers     = 2
+	workers     = 2
 )
 
-// batches reads the events behind a position and calls take with them in order. sealed is through which position commands
-// are asked for.
-func batches(ctx context.Context, h History, after, to, sealed uint64, take func(*batch) error) error {
+// Walk goes through a history in its order.
+type Walk struct {
+	After, To uint64 // behind this position, through that one; 0: to the end
+	Filter    eventstore.Filter
+	// Commands is through which position the events' commands are looked up.
+	Commands uint64
+	// Prepare is called with each batch, with several at once.
+	Prepare func(*Batch)
+	// Take is called with each batch in its order, when it is prepared and its commands are there.
+	Take func(*Batch) error
+}
+
+// Run reads, looks up, prepares and takes, each in a goroutine of its own, a few batches ahead of each other.
+func (w Walk) Run(ctx context.Context, h History) error {
 	group, ctx := errgroup.WithContext(ctx)
-	read, looked, work := make(chan *batch, 2), make(chan *batch, 2), make(chan *batch, 4)
+	read, looked, work := make(chan *Batch, 2), make(chan *Batch, 2), make(chan *Batch, 4)
+	send := func(to chan<- *Batch, b *Batch) error {
+		select {
+		case to <- b:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	group.Go(func() error {
 		defer close(read)
-		return readBatches(ctx, h, after, to, read)
+		return w.read(ctx, h, func(b *Batch) error { return send(read, b) })
 	})
 	group.Go(func() error {
 		defer close(looked)
 		defer close(work)
 		for b := range read {
-			select {
-			case work <- b:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-			if err := b.lookUp(ctx, h, sealed); err != nil {
+			if err := send(work, b); err != nil {
 				return err
 			}
-			select {
-			case looked <- b:
-			case <-ctx.Done():
-				return ctx.Err()
+			if err := b.lookUp(ctx, h, w.Commands); err != nil {
+				return err
+			}
+			if err := send(looked, b); err != nil {
+				return err
 			}
 		}
 		return nil
 	})
-	for range hashers {
+	for range workers {
 		group.Go(func() error {
 			for b := range work {
-				for i, r := range b.events {
-					b.sound[i] = eventstore.ContentHash(r) == r.Hash
-				}
-				close(b.hashed)
+				w.Prepare(b)
+				close(b.prepared)
 			}
 			return nil
 		})
 	}
 	group.Go(func() error {
 		for b := range looked {
-			<-b.hashed
-			if err := take(b); err != nil {
+			<-b.prepared
+			if err := w.Take(b); err != nil {
 				return err
 			}
 		}
@@ -84,60 +98,50 @@ func batches(ctx context.Context, h History, after, to, sealed uint64, take func
 	return group.Wait()
 }
 
-func readBatches(ctx context.Context, h History, after, to uint64, out chan<- *batch) error {
-	fresh := func() *batch { return &batch{hashed: make(chan struct{})} }
-	b, size := fresh(), 0
-	send := func() error {
-		b.sound = make([]bool, len(b.events))
-		select {
-		case out <- b:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		b, size = fresh(), 0
-		return nil
-	}
-	for r, err := range h.ReadAll(ctx, after, eventstore.Filter{}) {
+func (w Walk) read(ctx context.Context, h History, send func(*Batch) error) error {
+	b, size := &Batch{prepared: make(chan struct{})}, 0
+	for r, err := range h.ReadAll(ctx, w.After, w.Filter) {
 		if err != nil {
 			return err
 		}
-		if to > 0 && r.Position > to {
+		if w.To > 0 && r.Position > w.To {
 			break
 		}
-		if b.events == nil {
-			b.events = make([]eventstore.Recorded, 0, batchEvents)
+		if b.Events == nil {
+			b.Events = make([]eventstore.Recorded, 0, batchEvents)
 		}
-		b.events = append(b.events, r)
-		if size += len(r.Data) + len(r.Metadata); len(b.events) == batchEvents || size >= batchBytes {
-			if err := send(); err != nil {
+		b.Events = append(b.Events, r)
+		if size += len(r.Data) + len(r.Metadata); len(b.Events) == batchEvents || size >= batchBytes {
+			if err := send(b); err != nil {
 				return err
 			}
+			b, size = &Batch{prepared: make(chan struct{})}, 0
 		}
 	}
-	return send()
+	return send(b)
 }
 
-func (b *batch) lookUp(ctx context.Context, h History, sealed uint64) error {
+func (b *Batch) lookUp(ctx context.Context, h History, through uint64) error {
 	var ids []uuid.UUID
-	var runs runs
-	for _, r := range b.events {
-		if r.Position > sealed {
+	var runs Runs
+	for _, r := range b.Events {
+		if r.Position > through {
 			break
 		}
-		if id, begins := runs.next(r); begins {
+		if id, begins := runs.Next(r); begins {
 			ids = append(ids, id)
 		}
 	}
 	if len(ids) == 0 {
 		return nil
 	}
-	found, err := h.CommandsOf(ctx, ids, b.events[len(b.events)-1].Position)
+	found, err := h.CommandsOf(ctx, ids, b.Events[len(b.Events)-1].Position)
 	if err != nil {
 		return err
 	}
-	b.commands = make(map[uuid.UUID]eventstore.Accepted, len(found))
+	b.Commands = make(map[uuid.UUID]eventstore.Accepted, len(found))
 	for _, c := range found {
-		b.commands[c.ID] = c
+		b.Commands[c.ID] = c
 	}
 	return nil
 }

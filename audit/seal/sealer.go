@@ -174,7 +174,7 @@ func (s *Sealer) events(ctx context.Context, b *Body, next *eventstore.Seal) (t 
 		most = MostEvents
 	}
 	check := eventstore.Check{Dense: s.Dense, Whole: next.Block == 1}
-	var runs runs
+	var runs Runs
 	for r, err := range s.Store.ReadAll(ctx, next.Through, eventstore.Filter{}) {
 		if err != nil {
 			return t, err
@@ -189,7 +189,7 @@ func (s *Sealer) events(ctx context.Context, b *Body, next *eventstore.Seal) (t 
 			b.Events.From = r.Position
 		}
 		t.add(r.Hash)
-		if id, begins := runs.next(r); begins {
+		if id, begins := runs.Next(r); begins {
 			t.commands = append(t.commands, id)
 		}
 		b.Events.To = r.Position
@@ -202,11 +202,12 @@ func (s *Sealer) events(ctx context.Context, b *Body, next *eventstore.Seal) (t 
 	return t, nil
 }
 
-// runs finds where the events of one command follow those of another. A block's commands are those of its runs: one whose
+// Runs finds where the events of one command follow those of another. A block's commands are those of its runs: one whose
 // events lie in two blocks is sealed in both.
-type runs struct{ last uuid.UUID }
+type Runs struct{ last uuid.UUID }
 
-func (c *runs) next(r eventstore.Recorded) (id uuid.UUID, begins bool) {
+// Next takes the next event, and tells its command and whether a run begins with it.
+func (c *Runs) Next(r eventstore.Recorded) (id uuid.UUID, begins bool) {
 	id, ok := commandOf(r)
 	begins = ok && id != c.last
 	c.last = id // the zero one of an event that names none

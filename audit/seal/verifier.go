@@ -35,7 +35,7 @@ type verifier struct {
 	behind  uint64 // position of the event before it
 	places  []place
 	tree    tree
-	runs    runs
+	runs    Runs
 	of      []command
 	suspect *Finding // the first event that is wrong by what it says of itself
 	gap     *Finding // the first revision that a stream lacks
@@ -48,14 +48,14 @@ type command struct {
 	there bool
 }
 
-func (v *verifier) take(b *batch) error {
-	for i, r := range b.events {
+func (v *verifier) take(b *Batch) error {
+	for i, r := range b.Events {
 		for v.chain.seal.Block > 0 && r.Position > v.chain.seal.Through {
 			if err := v.close(); err != nil {
 				return err
 			}
 		}
-		wrong := v.look(r, b.sound[i])
+		wrong := v.look(r, b.Sound[i])
 		if v.report.Events == 0 {
 			v.report.From = r.Position
 		}
@@ -113,12 +113,12 @@ func (v *verifier) look(r eventstore.Recorded, sound bool) *Finding {
 }
 
 // enter puts an event into the block.
-func (v *verifier) enter(r eventstore.Recorded, b *batch) {
+func (v *verifier) enter(r eventstore.Recorded, b *Batch) {
 	v.places = append(v.places, place{r.Position, r.Stream, r.Revision, r.ID})
 	v.tree.add(r.Hash)
-	id, begins := v.runs.next(r)
+	id, begins := v.runs.Next(r)
 	if begins {
-		c, there := b.commands[id]
+		c, there := b.Commands[id]
 		c.ID = id
 		v.of = append(v.of, command{c, there})
 	}
@@ -135,7 +135,7 @@ func (v *verifier) close() error {
 	}
 	v.report.Commands += v.chain.now.Commands.Count
 	v.behind = v.chain.seal.Through
-	v.places, v.tree, v.runs, v.of, v.suspect, v.gap = v.places[:0], tree{outline: v.tree.outline[:0], roots: v.tree.roots[:0]}, runs{}, v.of[:0], nil, nil
+	v.places, v.tree, v.runs, v.of, v.suspect, v.gap = v.places[:0], tree{outline: v.tree.outline[:0], roots: v.tree.roots[:0]}, Runs{}, v.of[:0], nil, nil
 	return v.chain.advance()
 }
 

@@ -142,7 +142,13 @@ func (v *verifier) run(ctx context.Context, h History) error {
 		v.behind = v.o.Behind
 	}
 	v.whole = after == 0 && !v.o.Part
-	if err := batches(ctx, h, after, v.o.To, last.Through, v.take); err != nil {
+	walk := Walk{After: after, To: v.o.To, Commands: last.Through, Take: v.take, Prepare: func(b *Batch) {
+		b.Sound = make([]bool, len(b.Events))
+		for i, r := range b.Events {
+			b.Sound[i] = eventstore.ContentHash(r) == r.Hash
+		}
+	}}
+	if err := walk.Run(ctx, h); err != nil {
 		return err
 	}
 	return v.end(ctx)

@@ -1,0 +1,15 @@
+// Package export writes a history, or a part of one, to files that prove themselves, and reads them: to verify them
+// (audit/seal) and to fill an empty store of any kind.
+//
+// An export FILE is
+//
+//	FILE                the events, a line of JSON each (seal.AppendEvent), in the order of the store
+//	FILE.commands       the commands, a line of JSON each: those of the events in their order, then those without events
+//	FILE.seals          the seals of the blocks that lie in it as a whole
+//	FILE.manifest.json  what it is, and the SHA-256 of the others
+//
+// While it is written everything is called FILE….part; the manifest comes last. An export that was interrupted goes on where
+// its last whole line ends. Nothing is ever written over.
+//
+// Personal fields stay sealed, and persons' keys are not in it.
+package export

@@ -1,0 +1,136 @@
+package export
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/dangdangsalon/salon/eventstore"
+)
+
+// maxLine is more than any line has: an event has 256 KiB, in base64 a third more; a seal's outline stays below.
+const maxLine = 2 << 20
+
+// out is a file of lines that grows, with the hash of what is in it.
+type out struct {
+	path string
+	file *os.File
+	buf  *bufio.Writer
+	sum  hash.Hash
+	size int64
+}
+
+// grow opens FILE.part to go on behind the lines that keep accepts, each whole; what follows them is cut off.
+func grow(path string, keep func(line []byte) bool) (*out, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644) //nolint:gosec // personal fields in it are sealed
+	if err != nil {
+		return nil, err
+	}
+	o := &out{path: path, file: f, sum: sha256.New()}
+	err = eachLine(f, func(line []byte) error {
+		if !keep(line) {
+			return io.EOF
+		}
+		o.sum.Write(line)
+		o.size += int64(len(line))
+		return nil
+	})
+	if err == nil {
+		err = f.Truncate(o.size)
+	}
+	if err == nil {
+		_, err = f.Seek(o.size, io.SeekStart)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("go on with %s: %w", path, err), f.Close())
+	}
+	o.buf = bufio.NewWriterSize(f, 1<<20)
+	return o, nil
+}
+
+// eachLine calls with every line that ends, until one answers io.EOF.
+func eachLine(r io.Reader, do func(line []byte) error) error {
+	for in := bufio.NewReaderSize(r, maxLine); ; {
+		line, err := in.ReadSlice('\n')
+		if err == nil {
+			err = do(line)
+		}
+		if errors.Is(err, io.EOF) {
+			return nil // a line that does not end was cut off
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (o *out) write(lines []byte) error {
+	o.sum.Write(lines)
+	o.size += int64(len(lines))
+	_, err := o.buf.Write(lines)
+	return err
+}
+
+func (o *out) flush() error { return o.buf.Flush() }
+
+// done puts the file on its disk, and answers what the manifest says of it.
+func (o *out) done(name string) (Part, error) {
+	err := errors.Join(o.buf.Flush(), o.file.Sync(), o.file.Close())
+	return Part{name, o.size, hexOf(o.sum.Sum(nil))}, err
+}
+
+// command is a line of FILE.commands.
+type command struct {
+	ID           uuid.UUID `json:"command_id"`
+	RequestHash  []byte    `json:"request_hash"`
+	Actor        string    `json:"actor"`
+	Stream       string    `json:"stream"`
+	LastRevision int64     `json:"last_revision"`
+	Position     uint64    `json:"position"`
+	RecordedAt   time.Time `json:"recorded_at"`
+	Silent       uint64    `json:"silent,omitempty"`
+}
+
+func appendCommand(b []byte, c eventstore.Accepted) ([]byte, error) {
+	line, err := json.Marshal(command{c.ID, c.RequestHash, c.Actor, c.Stream, int64(c.LastRevision), c.Position, c.RecordedAt, c.Silent})
+	return append(append(b, line...), '\n'), err
+}
+
+func parseCommand(line []byte) (eventstore.Accepted, error) {
+	var c command
+	if err := json.Unmarshal(line, &c); err != nil {
+		return eventstore.Accepted{}, fmt.Errorf("not a command: %w", err)
+	}
+	return eventstore.Accepted{
+		Command: eventstore.Command{
+			ID: c.ID, RequestHash: c.RequestHash, Actor: c.Actor, Stream: c.Stream, LastRevision: eventstore.Revision(c.LastRevision), Position: c.Position,
+		},
+		RecordedAt: c.RecordedAt.UTC(), Silent: c.Silent,
+	}, nil
+}
+
+// parseSilent reads a command without events; of another one it makes nothing, and takes no time for it.
+func parseSilent(line []byte) (eventstore.Accepted, error) {
+	if !bytes.Contains(line, []byte(`,"silent":`)) {
+		return eventstore.Accepted{}, nil
+	}
+	return parseCommand(line)
+}
+
+// sealed is a line of FILE.seals.
+type sealed struct {
+	Block         uint64 `json:"block"`
+	Through       uint64 `json:"through"`
+	SilentThrough uint64 `json:"silent_through"`
+	Note          string `json:"note"`
+	Outline       []byte `json:"outline"`
+}
