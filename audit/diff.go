@@ -12,7 +12,8 @@ import (
 	"github.com/dangdangsalon/salon/eventstore"
 )
 
-// Diff is what is different between two moments. What changed and changed back is not.
+// Diff is what is different between two moments. What changed and changed back is not. A personal text that was given again is
+// another one, even where it reads the same.
 type Diff struct {
 	Of      string   `json:"of" doc:"The stream, or the projection's version and the ordering key"`
 	From    At       `json:"from"`
@@ -186,7 +187,7 @@ func (c *comparison) note(name string, before, after field, r eventstore.Recorde
 	f.after, f.cause = after, causeOf(r)
 }
 
-func (p *Past) diff(ctx context.Context, s subject, h history, start, end eventstore.Place, limit int) (Diff, told, error) {
+func (p *Past) diff(ctx context.Context, s subject, h trail, start, end eventstore.Place, limit int) (Diff, told, error) {
 	c := comparison{map[string]*shown{}, map[string]*changed{}}
 	begun := false
 	t, err := h.fold(s, end, watch{

@@ -8,18 +8,18 @@ import (
 	"github.com/dangdangsalon/salon/eventstore"
 )
 
-// history is what a subject is folded from.
-type history struct {
+// trail is what a subject is folded from.
+type trail struct {
 	name   string // for errors
 	events iter.Seq2[eventstore.Recorded, error]
 }
 
-func (p *Past) streamHistory(ctx context.Context, stream string) history {
-	return history{stream, p.Store.ReadStream(ctx, stream, 0)}
+func (p *Past) streamHistory(ctx context.Context, stream string) trail {
+	return trail{stream, p.Store.ReadStream(ctx, stream, 0)}
 }
 
-func (p *Past) keyHistory(ctx context.Context, key string) history {
-	return history{key, p.Store.ReadAll(ctx, 0, eventstore.Filter{Key: key})}
+func (p *Past) keyHistory(ctx context.Context, key string) trail {
+	return trail{key, p.Store.ReadAll(ctx, 0, eventstore.Filter{Key: key})}
 }
 
 // told is what a fold came upon.
@@ -36,7 +36,7 @@ type watch struct {
 }
 
 // fold folds the events through a place.
-func (h history) fold(s subject, through eventstore.Place, w watch) (t told, err error) {
+func (h trail) fold(s subject, through eventstore.Place, w watch) (t told, err error) {
 	for r, err := range h.events {
 		if err != nil {
 			return t, fmt.Errorf("read %s: %w", h.name, err)
