@@ -1,16 +1,15 @@
 package main
 
 import (
-	"context"
 	"errors"
-	"fmt"
-	"sync"
+	"strings"
 	"testing"
 	"time"
 
-	"github.com/dangdangsalon/salon/domain"
+	"github.com/dangdangsalon/salon/eventstore/relay"
 	"github.com/dangdangsalon/salon/internal/harness"
-	"github.com/dangdangsalon/salon/readapi/live"
+	"github.com/dangdangsalon/salon/projections/chatrooms"
+	"github.com/dangdangsalon/salon/projections/engine"
 	"github.com/dangdangsalon/salon/readapi/live/liveclient"
 )
 
@@ -18,163 +17,151 @@ import (
 // cut off and silent, while people talk over both. What can go on goes on; at the end each transcript is its room's stream.
 func TestChatOutlivesTheServersBehindIt(t *testing.T) {
 	harness.NeedsServers(t)
-	const rooms = 4
 	broker := harness.NewBroker(t)
 	c := newCluster(t, harness.Postgres(t), broker.Addr, "", harness.MySQL(t), harness.Redis(t))
 	c.prepare(t)
-	desk, whole := c.member(t, "commands", "commands", "relay", "projector"), c.member(t, "live 2", "live")
 	hurt := *c
 	var store, redis *harness.Proxy
 	hurt.events, store = harness.Through(t, c.events)
 	hurt.redis, redis = harness.Through(t, c.redis)
-	cut := hurt.member(t, "live 1", "live")
-	all := []*member{desk, whole, cut}
-	for _, m := range all {
-		m.start(t)
-	}
-	for _, m := range all {
-		m.ready(t)
-	}
-	w := newTown([]string{desk.url}, nil, c.mint(t))
-	talking, stop := context.WithCancel(t.Context())
-	defer stop()
-	var connected sync.WaitGroup
-	var transcripts []*heard
-	var presence sync.Map // room → whether the customer is there, as the salon's socket on the hurt node was told last
-	join := func(who domain.Actor, room, url string) (*liveclient.Client, *heard) {
-		h := &heard{who: who, room: room, grown: make(chan struct{}, 1)}
-		transcripts = append(transcripts, h)
-		cl := liveclient.New(liveclient.Config{
-			URLs: []string{url}, Token: func(context.Context) (string, error) { return w.bearer(who), nil },
-			On: func(frame any) {
-				if p, ok := frame.(*live.Presence); ok && url == cut.url {
-					presence.Store(room, p.Online)
-				}
-				h.on(frame)
-			},
-		})
-		cl.Follow(room, 0)
-		connected.Go(func() {
-			if err := cl.Run(talking); err != nil {
-				t.Errorf("%s: %v", who.ID, err)
-			}
-		})
-		return cl, h
-	}
-	var said sync.Map
-	type pair struct {
-		room            string
-		onHurt, onWhole *liveclient.Client
-		near, far       *heard // of the hurt node, of the other
-		seq             uint64
-	}
-	var pairs []*pair
-	for i := range rooms {
-		salon, customer := salons(rooms)[i], customersOf(rooms)[i]
-		p := &pair{room: book(t, w, desk.url, salon, customer)}
-		p.onHurt, p.near = join(salon, p.room, cut.url)
-		p.onWhole, p.far = join(customer, p.room, whole.url)
-		pairs = append(pairs, p)
-	}
-	n := 0
-	say := func(p *pair, by *liveclient.Client, within time.Duration) (live.Posted, error) {
-		n++
-		id, text := fmt.Sprint("m", n), fmt.Sprint("멍 ", n)
-		said.Store(p.room+id, text)
-		ctx, cancel := context.WithTimeout(t.Context(), within)
-		defer cancel()
-		return by.Post(ctx, p.room, id, text)
-	}
-	posts := func(p *pair, by *liveclient.Client) {
-		t.Helper()
-		posted, err := say(p, by, 30*time.Second)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p.seq = posted.Seq
-	}
-	arrives := func(p *pair, heards ...*heard) {
-		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-		defer cancel()
-		for _, h := range heards {
-			if err := h.until(ctx, p.seq); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	everybodyTalks := func() {
-		t.Helper()
-		for _, p := range pairs {
-			posts(p, p.onHurt)
-			posts(p, p.onWhole)
-			arrives(p, p.near, p.far)
-		}
-	}
-	everybodyTalks()
+	p := newLounge(t, c, &hurt, 4)
+	p.everybodyTalks()
 
-	for _, away := range []struct {
-		what          string
-		take, restore func()
-	}{
-		{"cut off", redis.Cut, func() { redis.Restore(t) }},
-		{"silent", redis.Freeze, redis.Thaw},
-	} {
+	for _, away := range awayFrom(t, redis) {
 		away.take()
-		everybodyTalks()
-		for _, p := range pairs {
-			p.onHurt.Typing(p.room)
+		p.everybodyTalks()
+		for _, r := range p.pairs {
+			r.onHurt.Typing(r.room)
 		}
-		everybodyTalks()
+		p.everybodyTalks()
 		away.restore()
-		t.Logf("Redis was %s for one node", away.what)
+		t.Logf("Redis was %s for one node", away.how)
 	}
 
 	broker.Close()
-	for _, p := range pairs {
-		posts(p, p.onHurt) // the store has it; nobody hears it yet
-		posts(p, p.onWhole)
+	for _, r := range p.pairs {
+		p.posts(r, r.onHurt) // the store has it; the other node hears of it by Redis
+		p.posts(r, r.onWhole)
 	}
 	broker.Open(t)
-	for _, p := range pairs {
-		arrives(p, p.near, p.far)
-	}
-	everybodyTalks()
+	p.everybodyTalks()
 	t.Log("Kafka was away")
 
-	for _, away := range []struct {
-		what          string
-		take, restore func()
-	}{
-		{"cut off", store.Cut, func() { store.Restore(t) }},
-		{"silent", store.Freeze, store.Thaw},
-	} {
+	for _, away := range awayFrom(t, store) {
 		away.take()
-		for _, p := range pairs {
-			posts(p, p.onWhole)
-			arrives(p, p.near, p.far) // delivery goes on at both
+		for _, r := range p.pairs {
+			p.posts(r, r.onWhole)
+			p.arrives(r, r.near, r.far) // delivery goes on at both
 		}
 		var refused *liveclient.RejectedError
-		if _, err := say(pairs[0], pairs[0].onHurt, 2*time.Second); err == nil || errors.As(err, &refused) { // refused for now, and tried again
+		if err := p.say(p.pairs[0], p.pairs[0].onHurt, 2*time.Second); err == nil || errors.As(err, &refused) { // refused for now, and tried again
 			t.Errorf("a post without the store: %v", err)
 		}
 		away.restore()
-		everybodyTalks()
-		t.Logf("the store was %s for one node", away.what)
+		p.everybodyTalks()
+		t.Logf("the store was %s for one node", away.how)
 	}
 
-	stop()
-	connected.Wait()
-	events := c.openStore(t)
-	for _, h := range transcripts {
-		compareTalk(t, h, spoken(t, events, h.room), &said)
-	}
-	for _, p := range pairs {
-		if there, ok := presence.Load(p.room); !ok || there != true {
-			t.Errorf("the salon of room %s was not told that its customer is there", p.room)
+	p.compare()
+	for _, r := range p.pairs {
+		if there, ok := p.presence.Load(r.room); !ok || there != true {
+			t.Errorf("the salon of room %s was not told that its customer is there", r.room)
 		}
 	}
-	for _, m := range all {
-		m.end(t, false)
+}
+
+// away is a way in which servers are away, and come back.
+type away struct {
+	how           string
+	take, restore func()
+}
+
+func awayFrom(t *testing.T, proxies ...*harness.Proxy) []away {
+	each := func(do func(*harness.Proxy)) func() {
+		return func() {
+			for _, p := range proxies {
+				do(p)
+			}
+		}
+	}
+	return []away{
+		{"cut off", each((*harness.Proxy).Cut), each(func(p *harness.Proxy) { p.Restore(t) })},
+		{"silent", each((*harness.Proxy).Freeze), each((*harness.Proxy).Thaw)},
+	}
+}
+
+// TestChatOutlivesABroker talks over three real brokers. The one that leads a room's partition is killed, and comes back,
+// twice; then Kafka is taken from one of the two live nodes alone. What a node sent to each socket is the room's stream,
+// every message once and in order.
+func TestChatOutlivesABroker(t *testing.T) {
+	harness.NeedsServers(t)
+	kafka := harness.NewKafka(t, 3)
+	c := newCluster(t, harness.Postgres(t), strings.Join(kafka.Addrs(), ","), "", harness.MySQL(t), harness.Redis(t))
+	topics := relay.Topics{Brokers: kafka.Addrs(), Partitions: clusterPartitions, Replication: 3}
+	if err := topics.Ensure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.prepare(t)
+	hurt := *c
+	hurt.kafka = strings.Join(kafka.Ways(), ",")
+	p := newLounge(t, c, &hurt, 6)
+	p.everybodyTalks()
+
+	for _, r := range p.pairs[:2] {
+		leader := kafka.Leader(t, chatrooms.Topic, engine.PartitionOf(r.room, clusterPartitions))
+		quiet := p.murmur()
+		leader.Kill()
+		p.everybodyTalks() // with two of three
+		leader.Start(t)
+		kafka.InSync(t)
+		p.everybodyTalks()
+		quiet()
+		t.Logf("broker %d was killed", leader.ID)
+	}
+
+	var ways []*harness.Proxy
+	for _, b := range kafka.Brokers {
+		ways = append(ways, b.Way)
+	}
+	for _, away := range awayFrom(t, ways...) {
+		away.take()
+		aloneWithoutKafka(t, p)
+		away.restore()
+		p.everybodyTalks()
+		t.Logf("Kafka was %s for one node", away.how)
+	}
+	p.compare()
+}
+
+// aloneWithoutKafka is what people see of a node that the log does not reach, while the other hears it.
+func aloneWithoutKafka(t *testing.T, p *lounge) {
+	t.Helper()
+	mailed, others := p.pairs[0], p.pairs[1]
+	for range 3 {
+		p.everybodyTalks() // what is posted by sockets comes by Redis, both ways
+	}
+	before := mailed.near.last()
+	p.mail(mailed) // nobody gives a hint of this one
+	for range 3 {
+		p.posts(mailed, mailed.onWhole) // so these have to wait: they are not the next that the node knows of
+		p.posts(mailed, mailed.onHurt)
+	}
+	p.arrives(mailed, mailed.far) // who is at the other node waits for nothing
+	left := p.leave()
+	p.posts(left, left.onWhole) // nor does the node know that somebody left, who must not hear this
+	p.arrives(left, left.far)
+
+	// Hints come in the order in which they were given: when those of another room are there, the ones before them were
+	// there as well, and were not taken.
+	for range 3 {
+		p.posts(others, others.onWhole)
+		p.posts(others, others.onHurt)
+		p.arrives(others, others.near, others.far)
+	}
+	if now := mailed.near.last(); now != before {
+		t.Errorf("message %d was shown without message %d, which only the log brings", now, before+1)
+	}
+	if now := left.near.last(); now != left.bye {
+		t.Errorf("message %d was shown to who left after message %d", now, left.bye)
 	}
 }

@@ -50,6 +50,16 @@ func (h *heard) on(frame any) {
 	}
 }
 
+// last is the last message.
+func (h *heard) last() uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.messages) == 0 {
+		return 0
+	}
+	return h.messages[len(h.messages)-1].Seq
+}
+
 // until waits for the message with this seq.
 func (h *heard) until(ctx context.Context, seq uint64) error {
 	for {
