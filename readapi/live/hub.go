@@ -155,15 +155,21 @@ func (h *hub) ahead(c chatrooms.Change) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	r := h.rooms[c.Room]
-	if r == nil || c.Message == nil || c.Revision != r.revision+1 {
+	if r == nil || c.Message == nil || c.Revision != r.revision+1 && !r.opens(c) {
 		return
 	}
 	if n := len(r.window); n > 0 && r.window[n-1].Seq != r.head { // the log lags behind the store: the window would get a hole
 		return
 	}
-	r.revision++
+	r.revision = c.Revision
 	h.append(r, *c.Message)
 	h.trim()
+}
+
+// opens tells whether a message is the one that opened the room: then nothing but the opening stands before it, which is
+// the first event of every room's stream, and was recorded together with it.
+func (r *room) opens(c chatrooms.Change) bool {
+	return r.loaded && r.revision == -1 && c.Revision == 1 && c.Message.Seq == 1
 }
 
 func (h *hub) append(r *room, m chatrooms.Message) {

@@ -18,7 +18,7 @@ import (
 // fact is an event of a room in the model's log.
 type fact struct {
 	room string
-	what string // "message", "read", "left"
+	what string // "opened", "message", "read", "left"
 	side int
 	seq  uint64
 
@@ -88,6 +88,9 @@ func partOf(room string) int32 { return int32(room[len(room)-1]-'0') % 2 }
 
 func (w *town) record(f fact) {
 	if f.revision = -1; f.what != "read" {
+		if w.length[f.room] == 0 && f.what != "opened" { // with whatever is first
+			w.record(fact{room: f.room, what: "opened"})
+		}
 		f.revision = w.length[f.room]
 		w.length[f.room]++
 	}
@@ -487,5 +490,35 @@ func TestAMissingMessageEmptiesTheWindow(t *testing.T) {
 	tell(3)
 	if n, _ := h.pull(sub, 10); n.resync != 2 {
 		t.Errorf("with message 2 missing it is told %+v", n)
+	}
+}
+
+// TestTheFirstMessageDoesNotWaitForTheLog: it was recorded with the room's opening, which is no message.
+func TestTheFirstMessageDoesNotWaitForTheLog(t *testing.T) {
+	t.Parallel()
+	first := func(revision int64) chatrooms.Change {
+		return fact{room: "r", what: "message", seq: 1, revision: revision}.change()
+	}
+	for _, c := range []struct {
+		what   string
+		loaded bool
+		hint   chatrooms.Change
+		head   uint64
+	}{
+		{"it is shown", true, first(1), 1},
+		{"somebody may have left before it", true, first(2), 0},
+		{"it may be any message of a room that is not known", false, first(1), 0},
+	} {
+		h := newHub(bounds{100, 1 << 20, 100})
+		r := h.find("r", 0)
+		if c.loaded {
+			if _, err := h.enter("r", 0, func() (Membership, error) { return Membership{Revision: -1}, nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.ahead(c.hint)
+		if r.head != c.head {
+			t.Errorf("%s: the last message is %d, want %d", c.what, r.head, c.head)
+		}
 	}
 }
