@@ -36,6 +36,7 @@ type chatBench struct {
 	dir   string
 	key   *auth.LocalKey
 	nodes []*upProcess // that serve sockets
+	meter []string     // where each of them shows its numbers
 	desk  string       // address of who takes bookings
 	rooms []chatRoom
 	run   string // part of every name
@@ -113,7 +114,7 @@ func (b *chatBench) start(ctx context.Context, servers config.Servers) (stop fun
 		if err != nil {
 			return nil, err
 		}
-		all, b.nodes, b.desk = append(all, p), append(b.nodes, p), p.url
+		all, b.nodes, b.desk, b.meter = append(all, p), append(b.nodes, p), p.url, append(b.meter, p.url+"/metrics")
 		b.key, err = auth.LoadKeyFile(filepath.Join(b.dir, authKeyName))
 		return stop, err
 	}
@@ -127,23 +128,27 @@ func (b *chatBench) start(ctx context.Context, servers config.Servers) (stop fun
 	if err := (&node{servers: servers}).migrate(ctx); err != nil {
 		return nil, err
 	}
-	for _, roles := range [][]string{{"commands", "relay", "projector"}, {"live"}, {"live"}} {
-		p, err := b.serve(ctx, servers, roles...)
+	desk, err := b.serve(ctx, servers, []string{"commands", "relay", "projector"})
+	if err != nil {
+		return nil, err
+	}
+	all, b.desk = append(all, desk), desk.url
+	for range 2 {
+		meter, err := freeAddress(ctx)
 		if err != nil {
 			return nil, errors.Join(err, stop())
 		}
-		all = append(all, p)
-		if roles[0] == "live" {
-			b.nodes = append(b.nodes, p)
-		} else {
-			b.desk = p.url
+		p, err := b.serve(ctx, servers, []string{"live"}, "SALON_METRICS_LISTEN="+meter)
+		if err != nil {
+			return nil, errors.Join(err, stop())
 		}
+		all, b.nodes, b.meter = append(all, p), append(b.nodes, p), append(b.meter, "http://"+meter+"/metrics")
 	}
 	return stop, nil
 }
 
 // serve starts a process with these roles. The servers' addresses hold passwords: they go by the environment.
-func (b *chatBench) serve(ctx context.Context, servers config.Servers, roles ...string) (*upProcess, error) {
+func (b *chatBench) serve(ctx context.Context, servers config.Servers, roles []string, more ...string) (*upProcess, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -156,6 +161,7 @@ func (b *chatBench) serve(ctx context.Context, servers config.Servers, roles ...
 			"SALON_AUTH_KEY_FILE="+filepath.Join(b.dir, authKeyName), "SALON_MASTER_KEY_FILE="+filepath.Join(b.dir, masterKeyName),
 			"SALON_LISTEN="+address, "SALON_RATE_LIMIT=0", "SALON_LOG_LEVEL=error",
 		)
+		cmd.Env = append(cmd.Env, more...)
 		return cmd
 	})
 }
@@ -203,6 +209,47 @@ func (b *chatBench) bookOne(ctx context.Context, i int) (r chatRoom, err error) 
 	r.id = made.ID
 	return r, err
 }
+
+// liveNumbers are what the nodes have counted since they started, together, by the metric's name.
+func (b *chatBench) liveNumbers(ctx context.Context) (map[string]float64, error) {
+	sum := map[string]float64{}
+	for _, url := range b.meter {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return nil, err
+		}
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			return nil, err
+		}
+		all, err := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		if err != nil {
+			return nil, err
+		}
+		for line := range strings.Lines(string(all)) {
+			if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && strings.HasPrefix(name, "salon_live_") {
+				n, err := strconv.ParseFloat(value, 64)
+				if err != nil {
+					return nil, fmt.Errorf("%s: %w", url, err)
+				}
+				sum[name] += n
+			}
+		}
+	}
+	if _, ok := sum[bytesSent]; !ok {
+		return nil, fmt.Errorf("%v show no numbers of sockets", b.meter)
+	}
+	return sum, nil
+}
+
+// The metrics that are looked at.
+const (
+	messagesSent = "salon_live_messages_total"
+	bytesSent    = "salon_live_bytes_total"
+	storeReads   = "salon_live_store_reads_total"
+	pageReads    = "salon_live_page_reads_total"
+)
 
 // processorOf is the time that another process has spent on processors.
 func (p *upProcess) processor() (time.Duration, error) {

@@ -94,10 +94,10 @@ func (b *chatBench) talk(ctx context.Context) error {
 	var took latencies
 	var received atomic.Int64
 	l, err := b.listen(ctx, b.size.sockets, b.size.rooms, b.nodes, nil, func(_, side int, m *live.Message) {
-		received.Add(1)
 		if began, ok := sent.Load(m.ClientMessageID); ok && m.Sender.Role != roleOfSide(side) {
 			took.add(time.Since(began.(time.Time)))
 		}
+		received.Add(1)
 	})
 	if err != nil {
 		return err
@@ -109,18 +109,30 @@ func (b *chatBench) talk(ctx context.Context) error {
 		if err != nil {
 			return r, err
 		}
+		counted, err := b.liveNumbers(ctx)
+		if err != nil {
+			return r, err
+		}
 		was := received.Load()
 		posts, err := b.post(ctx, l, name, &sent)
 		if err != nil {
+			return r, err
+		}
+		if err := reaches(ctx, &received, was+int64(len(posts)*b.size.sockets/b.size.rooms)); err != nil {
 			return r, err
 		}
 		after, err := b.processors()
 		if err != nil {
 			return r, err
 		}
+		now, err := b.liveNumbers(ctx)
+		if err != nil {
+			return r, err
+		}
 		n := received.Load() - was
 		b.report.plain("  "+name+": messages delivered", float64(n)/b.each.Seconds(), "/s")
 		b.report.plain("  "+name+": processor time of the nodes for a delivered message", float64((after-before).Microseconds())/float64(n), "µs")
+		b.report.plain("  "+name+": bytes sent to sockets for a delivered message", (now[bytesSent]-counted[bytesSent])/(now[messagesSent]-counted[messagesSent]), "B")
 		b.say("%s: p50 %.1f ms, p99 %.1f ms, post → acknowledged p50 %.1f ms, p99 %.1f ms", name,
 			milliseconds(quantile(took.all, .5)), milliseconds(quantile(took.all, .99)), milliseconds(quantile(posts, .5)), milliseconds(quantile(posts, .99)))
 		return sample{Rate: milliseconds(quantile(took.all, .5)), P99: quantile(took.all, .99)}, nil
@@ -145,6 +157,20 @@ func (b *chatBench) talk(ctx context.Context) error {
 	b.report.atMost(what+", p50", median(alone, rate), "ms", 15)
 	b.report.atMost(what+", p99", median(alone, p99), "ms", 50)
 	b.report.below(fmt.Sprintf("p99 beside %d sockets that do not read", b.size.stalled), median(beside, p99), "ms", median(alone, p99), 1.1)
+	return nil
+}
+
+// reaches waits until every message is on every socket. Without those that are still on their way, the figures would be of
+// the quick ones.
+func reaches(ctx context.Context, received *atomic.Int64, all int64) error {
+	for patience := time.Now().Add(time.Minute); received.Load() < all; {
+		if time.Now().After(patience) {
+			return fmt.Errorf("%d messages did not come to their sockets", all-received.Load())
+		}
+		if err := until(ctx, time.Now().Add(time.Millisecond)); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -228,6 +254,10 @@ func (b *chatBench) comeBack(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	before, err := b.liveNumbers(ctx)
+	if err != nil {
+		return err
+	}
 	ctx, stop := context.WithTimeout(ctx, 2*time.Minute)
 	defer stop()
 	var waiting sync.WaitGroup
@@ -254,6 +284,12 @@ func (b *chatBench) comeBack(ctx context.Context) error {
 	}
 	b.report.atMost(fmt.Sprintf("%d sockets back at once, %d missed messages each: the last has caught up", size.reconnects, size.missed), quantile(took.all, 1).Seconds(), "s", 10)
 	b.report.plain("  of those, the middle one", quantile(took.all, .5).Seconds(), "s")
+	after, err := b.liveNumbers(ctx)
+	if err != nil {
+		return err
+	}
+	b.report.atMost("  of what they missed, asked of the event store", after[storeReads]-before[storeReads], "pages", 1)
+	b.report.atMost("  the same, asked of read model or store", after[pageReads]-before[pageReads], "pages", 1)
 	return nil
 }
 
@@ -287,7 +323,7 @@ func (b *chatBench) speak(ctx context.Context, messages int) (heads []uint64, er
 func (b *chatBench) rest(ctx context.Context, servers config.Servers) (err error) {
 	n := b.nodes[0]
 	if servers.Events != "" {
-		if n, err = b.serve(ctx, servers, "live"); err != nil {
+		if n, err = b.serve(ctx, servers, []string{"live"}); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, n.stop()) }()

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,7 +44,7 @@ func TestChatIsMeasured(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, what := range []string{
-				"  alone 1: messages delivered", "20 sockets, 50 messages/s in 5 rooms: post → on each of the other side's sockets, p99",
+				"  alone 1: messages delivered", "  alone 1: bytes sent to sockets for a delivered message", "20 sockets, 50 messages/s in 5 rooms: post → on each of the other side's sockets, p99",
 				"p99 beside 5 sockets that do not read", "20 sockets back at once, 5 missed messages each", "resident with 40 idle sockets",
 			} {
 				found := false
@@ -52,6 +53,11 @@ func TestChatIsMeasured(t *testing.T) {
 				}
 				if !found {
 					t.Errorf("no figure of %q:\n%s", what, out)
+				}
+			}
+			for _, what := range []string{"  of what they missed, asked of the event store", "  the same, asked of read model or store"} {
+				if !slices.ContainsFunc(r.Results, func(m measure) bool { return m.What == what && m.Value == 0 && m.Met }) {
+					t.Errorf("the windows suffice, and yet, or it is not said: %q\n%s", what, out)
 				}
 			}
 		})

@@ -365,12 +365,8 @@ func startUp(ctx context.Context, self, dir string, more ...string) (*upProcess,
 
 // startServing starts a process that serves HTTP at an address which is free now.
 func startServing(ctx context.Context, command func(address string) *exec.Cmd) (*upProcess, error) {
-	l, err := listen(ctx, "127.0.0.1:0")
+	address, err := freeAddress(ctx)
 	if err != nil {
-		return nil, err
-	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
 		return nil, err
 	}
 	p := &upProcess{cmd: command(address), url: "http://" + address, output: &lines{}}
@@ -386,6 +382,15 @@ func startServing(ctx context.Context, command func(address string) *exec.Cmd) (
 	}
 	p.ready = time.Since(began)
 	return p, nil
+}
+
+// freeAddress is one that nobody listens on now.
+func freeAddress(ctx context.Context) (string, error) {
+	l, err := listen(ctx, "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
 }
 
 func (p *upProcess) stop() error {

@@ -25,7 +25,7 @@ func (n *node) newGateway(keys *sealed.Keys) *live.Gateway {
 		s := g.Status()
 		return telemetry.LiveNumbers{
 			Sockets: s.Sockets, Rooms: s.Rooms, WindowBytes: s.WindowBytes,
-			Messages: s.Delivered, Frames: s.Frames, Bytes: s.Bytes, Resyncs: s.Resyncs, StoreReads: s.StoreReads,
+			Messages: s.Delivered, Frames: s.Frames, Bytes: s.Bytes, Resyncs: s.Resyncs, PageReads: s.PageReads, StoreReads: s.StoreReads,
 		}
 	})
 	return g

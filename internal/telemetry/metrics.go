@@ -173,8 +173,8 @@ func (m *Metrics) Pool(name string, stats func() (open, inUse int, waited int64)
 
 // LiveNumbers are what the live gateway counts.
 type LiveNumbers struct {
-	Sockets, Rooms, WindowBytes                  int   // now
-	Messages, Frames, Bytes, Resyncs, StoreReads int64 // since the start
+	Sockets, Rooms, WindowBytes                             int   // now
+	Messages, Frames, Bytes, Resyncs, PageReads, StoreReads int64 // since the start
 }
 
 // Live exposes a live gateway's numbers.
@@ -192,6 +192,7 @@ func (m *Metrics) Live(numbers func() LiveNumbers) {
 	counter("salon_live_frames_total", "Frames sent to sockets, of all kinds.", func(n LiveNumbers) int64 { return n.Frames })
 	counter("salon_live_bytes_total", "Bytes of these frames.", func(n LiveNumbers) int64 { return n.Bytes })
 	counter("salon_live_resyncs_total", "Subscriptions that fell behind, and were told to begin again.", func(n LiveNumbers) int64 { return n.Resyncs })
+	counter("salon_live_page_reads_total", "Pages of older messages that had to be read, since the windows did not have them.", func(n LiveNumbers) int64 { return n.PageReads })
 	counter("salon_live_store_reads_total", "Pages of older messages that the event store gave, since the read model did not.", func(n LiveNumbers) int64 { return n.StoreReads })
 }
 

@@ -115,7 +115,7 @@ type Gateway struct {
 	draining bool
 	gone     sync.WaitGroup // of sockets
 
-	delivered, sent, sentBytes, resyncs, fromStore atomic.Int64
+	delivered, sent, sentBytes, resyncs, pages, fromStore atomic.Int64
 }
 
 // New makes a gateway.
@@ -338,7 +338,8 @@ type Status struct {
 	Delivered     int64  // messages sent to sockets, since the start
 	Frames, Bytes int64  // sent to sockets, since the start
 	Resyncs       int64  // subscriptions that were told to begin again
-	StoreReads    int64  // pages that the read model did not give
+	PageReads     int64  // pages of messages that the windows did not have
+	StoreReads    int64  // of these, the ones that the read model did not give
 	Placed        bool   // it hears the log, or has: until then it serves nobody
 	Trouble       string // why it does not follow the log at the moment; "" while it does
 }
@@ -357,7 +358,7 @@ func (g *Gateway) Status() Status {
 	defer g.hub.mu.Unlock()
 	return Status{
 		Sockets: sockets, Rooms: len(g.hub.rooms), WindowBytes: g.hub.bytes, Delivered: g.delivered.Load(), Frames: g.sent.Load(),
-		Bytes: g.sentBytes.Load(), Resyncs: g.resyncs.Load(), StoreReads: g.fromStore.Load(),
+		Bytes: g.sentBytes.Load(), Resyncs: g.resyncs.Load(), PageReads: g.pages.Load(), StoreReads: g.fromStore.Load(),
 		Placed: placed, Trouble: trouble,
 	}
 }

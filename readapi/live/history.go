@@ -22,6 +22,7 @@ func (g *Gateway) older(ctx context.Context, room string, next, upTo uint64) ([]
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	g.pages.Add(1)
 	limit := int(min(pageSize, upTo-next+1)) //nolint:gosec // at most a page
 	var rows []chatrooms.Message
 	var failed error
