@@ -256,15 +256,28 @@ func (h *hub) forget(part int32) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, r := range h.rooms {
-		if part >= 0 && r.part != part {
-			continue
+		if part < 0 || r.part == part {
+			h.lose(r)
 		}
-		h.remove(r)
-		for s := range r.subs {
-			s.lost = true
-			if s.live {
-				s.wake()
-			}
+	}
+}
+
+// forgetRoom is for when an event of one room is missing.
+func (h *hub) forgetRoom(id string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if r := h.rooms[id]; r != nil {
+		h.lose(r)
+	}
+}
+
+// lose lets everybody in a room begin again.
+func (h *hub) lose(r *room) {
+	h.remove(r)
+	for s := range r.subs {
+		s.lost = true
+		if s.live {
+			s.wake()
 		}
 	}
 }

@@ -35,9 +35,9 @@ type town struct {
 	heads   map[string]uint64
 	length  map[string]int64 // of a room's stream
 	left    map[string]*[2]*uint64
-	log     [2][]fact // by partition
-	at      [2]int    // how far the hub was told
-	forgot  [2]int    // how often records were missing
+	log     [2][]fact      // by partition
+	at      [2]int         // how far the hub was told
+	forgot  map[string]int // how often records of a room were missing
 	sockets []*socket
 	told    map[*subscription]*telling
 	ended   []*telling
@@ -51,7 +51,7 @@ type telling struct {
 	read   uint64
 	seen   presence
 	live   bool // somebody has caught it up
-	forgot int  // what the partition's count was when it began
+	forgot int  // what the room's count was when it began
 	resync bool
 	left   bool
 }
@@ -59,7 +59,7 @@ type telling struct {
 func newTown(t *rapid.T) *town {
 	w := &town{
 		roomy: rapid.Bool().Draw(t, "roomy"), heads: map[string]uint64{}, left: map[string]*[2]*uint64{}, told: map[*subscription]*telling{},
-		online: map[string][2]presence{}, length: map[string]int64{},
+		online: map[string][2]presence{}, length: map[string]int64{}, forgot: map[string]int{},
 	}
 	most := bounds{messages: 1 << 20, bytes: 1 << 30, rooms: 100}
 	if !w.roomy {
@@ -158,7 +158,7 @@ func (w *town) subscribe(t *rapid.T, s *socket, room string, after uint64, meanw
 		delete(w.told, old)
 	}
 	for {
-		forgot := w.forgot[partOf(room)]
+		forgot := w.forgot[room]
 		r, err := w.hub.enter(room, partOf(room), func() (Membership, error) {
 			meanwhile()
 			m := w.membership(room)
@@ -240,7 +240,7 @@ func (w *town) write(t *rapid.T, s *socket, most int) bool {
 		if n.resync != x.after+1 {
 			t.Fatalf("told to begin again at %d after %d", n.resync, x.after)
 		}
-		if w.roomy && w.forgot[partOf(sub.room.id)] == x.forgot {
+		if w.roomy && w.forgot[sub.room.id] == x.forgot {
 			t.Fatal("told to begin again for no reason")
 		}
 		x.resync = true
@@ -322,7 +322,11 @@ func oneLife(t *rapid.T) {
 	lose := func() {
 		part := int32(rapid.IntRange(0, 1).Draw(t, "part"))
 		w.at[part] = min(len(w.log[part]), w.at[part]+rapid.IntRange(0, 3).Draw(t, "lost"))
-		w.forgot[part]++
+		for _, r := range w.rooms {
+			if partOf(r) == part {
+				w.forgot[r]++
+			}
+		}
 		w.hub.forget(part)
 	}
 	actions := map[string]func(*rapid.T){
@@ -354,6 +358,15 @@ func oneLife(t *rapid.T) {
 			}
 		},
 		"lose": func(*rapid.T) { lose() },
+		"misread": func(*rapid.T) { // an event of which nothing but its room can be read
+			part := int32(rapid.IntRange(0, 1).Draw(t, "part"))
+			if w.at[part] < len(w.log[part]) {
+				r := w.log[part][w.at[part]].room
+				w.at[part]++
+				w.forgot[r]++
+				w.hub.forgetRoom(r)
+			}
+		},
 		"subscribe": func(*rapid.T) {
 			s, r := rapid.SampledFrom(w.sockets).Draw(t, "socket"), room()
 			after := rapid.Uint64Range(0, w.end(r, s.side)).Draw(t, "after")

@@ -2,6 +2,7 @@ package live
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/dangdangsalon/salon/eventstore"
 	"github.com/dangdangsalon/salon/eventstore/wire"
 	"github.com/dangdangsalon/salon/internal/harness"
+	"github.com/dangdangsalon/salon/projections/chatrooms"
 )
 
 const tailTopic = "t.chat"
@@ -221,5 +223,53 @@ func TestATailThatWasAwayBeginsWhereItWas(t *testing.T) {
 	at, err = other.start(t.Context(), l.admin)
 	if err != nil || at[0] < 4 || missed != 1 {
 		t.Errorf("after the log lost what it has not read, it begins at %v with %d holes, %v", at, missed, err)
+	}
+}
+
+// TestAnEventThatCannotBeReadConcernsItsRoomAlone: a release that knows more types writes them beside this one.
+func TestAnEventThatCannotBeReadConcernsItsRoomAlone(t *testing.T) {
+	t.Parallel()
+	r := newRooms()
+	g := r.serve(t, func(c *Config) {
+		c.Decode = func(wire.Record) (chatrooms.Change, error) {
+			return chatrooms.Change{}, errors.New("of a later release")
+		}
+	})
+	g.partitions.Store(1)
+	p := g.dial("customer:c1")
+	for _, room := range []string{kims, lees} {
+		p.subscribe(room, 0)
+		p.hears("subscribed 0")
+	}
+	for _, c := range []struct {
+		key  string
+		want []string
+	}{
+		{kims, []string{kims}},
+		{"kim.0000000000000000000000000x", nil}, // nobody is there
+		{"", []string{kims, lees}},              // whose it is cannot be told
+		{"*", []string{kims, lees}},
+	} {
+		g.record(0, wire.Record{Event: eventstore.Recorded{Key: c.key, Type: "chat.sung.v1"}})
+		told := map[string]bool{}
+		for range c.want {
+			f, err := p.hear()
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, ok := f.(*Resync)
+			if !ok {
+				t.Fatalf("after an event of %q: %s", c.key, short(f))
+			}
+			told[again.RoomID] = true
+		}
+		p.still()
+		for _, room := range c.want {
+			if !told[room] {
+				t.Errorf("after an event of %q nobody in %s begins again", c.key, room)
+			}
+			p.subscribe(room, 0)
+			p.hears("subscribed 0")
+		}
 	}
 }
