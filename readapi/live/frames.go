@@ -121,6 +121,7 @@ type (
 	Error struct {
 		Type            string `json:"type" enum:"error"`
 		Code            string `json:"code"`
+		Frame           string `json:"frame,omitzero" doc:"The type of the client's frame that was refused, when that is known; subscribe also when a subscription fails later"`
 		RoomID          string `json:"room_id,omitzero"`
 		ClientMessageID string `json:"client_message_id,omitzero" doc:"Of the Post that was refused"`
 		Detail          string `json:"detail,omitzero" doc:"For people; the wording may change"`
@@ -158,9 +159,16 @@ func parse(frame []byte) (any, error) {
 		return nil, errors.New("type: expected subscribe, unsubscribe, post, read, typing or ping")
 	}
 	if err := json.Unmarshal(frame, into, json.RejectUnknownMembers(true)); err != nil {
-		return nil, fmt.Errorf("this %s frame has members or values that it cannot have", kind.Type)
+		return nil, &malformedError{kind.Type}
 	}
 	return into, nil
+}
+
+// malformedError is of a frame that says what it is, and is not.
+type malformedError struct{ frame string }
+
+func (e *malformedError) Error() string {
+	return "this " + e.frame + " frame has members or values that it cannot have"
 }
 
 // encode writes a frame of the server.

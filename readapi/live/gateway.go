@@ -77,13 +77,14 @@ type Config struct {
 	// MarkEvery is how far apart a socket's read marks are recorded. Defaults to 1 s; less makes more events.
 	MarkEvery time.Duration
 
-	hurry int // tests: presence is said, kept and taken back so many times faster
+	hurry   int           // tests: presence is said, kept and taken back so many times faster
+	forgive time.Duration // tests: the time after which one refused frame is forgotten, 600 ms else: maxRefused a minute
 }
 
 const (
 	maxAnswers = 128 // frames that wait for a client that does not read
 	maxWaiting = 64  // frames of a client that wait for their answer
-	maxRefused = 100 // malformed or too frequent frames of a socket, after which it is closed
+	maxRefused = 100 // malformed or too frequent frames of a socket at once, after which it is closed
 	maxRooms   = 100_000
 	maxReading = 16 // pages that are read from the read model or the store at once
 	fairShare  = 64 // messages of one room before the others have their turn
@@ -129,6 +130,7 @@ func New(cfg Config) *Gateway {
 	or(&cfg.WriteTimeout, 10*time.Second)
 	or(&cfg.MarkEvery, time.Second)
 	or(&cfg.PingEvery, 25*time.Second)
+	or(&cfg.forgive, time.Minute/maxRefused)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -197,12 +199,17 @@ func (g *Gateway) Run(ctx context.Context) error {
 // record takes an event of the topic.
 func (g *Gateway) record(part int32, r wire.Record) {
 	c, err := g.cfg.Decode(r)
-	if err != nil { // of a later release: a message that is missing is seen by its seq, anything else by asking the store
-		g.log.Error("live tail cannot read an event", "position", r.Pos, "type", r.Event.Type, "error", err)
-		g.hub.forget(part)
+	if err == nil {
+		g.hub.apply(part, c)
 		return
 	}
-	g.hub.apply(part, c)
+	// Of a later release. It is missing in the room that its key names, which has to be read anew.
+	g.log.Error("live tail cannot read an event", "position", r.Pos, "type", r.Event.Type, "error", err)
+	if room := r.Event.Key; roomID.MatchString(room) {
+		g.hub.forgetRoom(room)
+	} else {
+		g.hub.forget(part)
+	}
 }
 
 // ready waits until the tail has its place, and says how many partitions the topic has.

@@ -192,6 +192,58 @@ func TestBadFramesAreAnsweredAndTooManyEndTheConnection(t *testing.T) {
 	}
 }
 
+// A client that errs now and then, for however long, is not one that floods.
+func TestWhoErrsNowAndThenIsForgiven(t *testing.T) {
+	t.Parallel()
+	g := newRooms().serve(t, func(c *Config) { c.FrameRate, c.forgive = 1_000_000, time.Microsecond })
+	p := g.dial("customer:c1")
+	for range 3 * maxRefused {
+		p.say(`{"type":"shout"}`)
+		p.hears("error request.invalid")
+	}
+	p.still()
+}
+
+func TestARefusalNamesTheFrame(t *testing.T) {
+	t.Parallel()
+	r := newRooms()
+	g := r.serve(t, func(c *Config) { c.MarkEvery = time.Millisecond })
+	p := g.dial("customer:c1")
+	p.subscribe(kims, 0)
+	p.hears("subscribed 0")
+	r.mu.Lock()
+	r.away = problem.New(http.StatusServiceUnavailable, "store.unavailable", "the event store is away; nothing was done").RetryAfter(1)
+	r.mu.Unlock()
+	for _, c := range []struct {
+		frame string
+		want  Error
+	}{
+		{`{"type":"subscribe","room_id":"` + lees + `"}`, Error{Code: "store.unavailable", Frame: "subscribe", RoomID: lees, RetryAfter: 1}},
+		{`{"type":"post","room_id":"` + kims + `","client_message_id":"1","text":"x"}`,
+			Error{Code: "store.unavailable", Frame: "post", RoomID: kims, ClientMessageID: "1", RetryAfter: 1}},
+		{`{"type":"read","room_id":"` + kims + `","seq":1}`, Error{Code: "store.unavailable", Frame: "read", RoomID: kims, RetryAfter: 1}},
+		{`{"type":"read","room_id":"` + lees + `","seq":1}`, Error{Code: "room.unknown", Frame: "read", RoomID: lees}},
+		{`{"type":"typing","room_id":"` + lees + `"}`, Error{Code: "room.unknown", Frame: "typing", RoomID: lees}},
+		{`{"type":"read","room_id":"` + kims + `","seq":-1}`, Error{Code: "request.invalid", Frame: "read"}},
+		{`{"type":"shout","room_id":"` + kims + `"}`, Error{Code: "request.invalid"}}, // what a client says is not said after it
+		{`{`, Error{Code: "request.invalid"}},
+	} {
+		p.say("%s", c.frame)
+		f, err := p.hear()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, ok := f.(*Error)
+		if !ok {
+			t.Fatalf("%s is answered with %s", c.frame, short(f))
+		}
+		got.Type, got.Detail = "", ""
+		if *got != c.want {
+			t.Errorf("%s is refused with %+v, want %+v", c.frame, *got, c.want)
+		}
+	}
+}
+
 func TestATokenThatExpiresClosesItsSocketAlone(t *testing.T) {
 	t.Parallel()
 	r := newRooms()

@@ -90,13 +90,15 @@ func refusal(p *problem.Problem, frame any) Error {
 	e.RetryAfter, _ = strconv.Atoi(p.GetHeaders().Get("Retry-After")) // 0: none
 	switch f := frame.(type) {
 	case *Subscribe:
-		e.RoomID = f.RoomID
+		e.Frame, e.RoomID = "subscribe", f.RoomID
+	case *Unsubscribe:
+		e.Frame, e.RoomID = "unsubscribe", f.RoomID
 	case *Post:
-		e.RoomID, e.ClientMessageID = f.RoomID, f.ClientMessageID
+		e.Frame, e.RoomID, e.ClientMessageID = "post", f.RoomID, f.ClientMessageID
 	case *Read:
-		e.RoomID = f.RoomID
+		e.Frame, e.RoomID = "read", f.RoomID
 	case *Typing:
-		e.RoomID = f.RoomID
+		e.Frame, e.RoomID = "typing", f.RoomID
 	}
 	return e
 }

@@ -133,7 +133,7 @@ func (s *socket) run() {
 // read takes the client's frames until the connection ends.
 func (s *socket) read(ctx context.Context) {
 	s.conn.SetReadLimit(maxFrame)
-	refused := 0
+	patience := rate.NewLimiter(rate.Every(s.g.cfg.forgive), maxRefused)
 	for {
 		kind, frame, err := s.conn.Read(ctx)
 		if err != nil {
@@ -144,7 +144,7 @@ func (s *socket) read(ctx context.Context) {
 			continue // until the close is through
 		}
 		if !s.frames.Allow() {
-			if refused++; refused > maxRefused {
+			if !patience.Allow() {
 				s.end(CloseAbuse, "too many frames")
 			}
 			s.answer(Error{Type: "error", Code: "rate.limited", Detail: "too many frames; slow down", RetryAfter: 1})
@@ -152,10 +152,14 @@ func (s *socket) read(ctx context.Context) {
 		}
 		f, err := parse(frame)
 		if err != nil {
-			if refused++; refused > maxRefused {
+			if !patience.Allow() {
 				s.end(CloseAbuse, "too many malformed frames")
 			}
-			s.answer(Error{Type: "error", Code: "request.invalid", Detail: err.Error()})
+			e := Error{Type: "error", Code: "request.invalid", Detail: err.Error()}
+			if bad := (*malformedError)(nil); errors.As(err, &bad) {
+				e.Frame = bad.frame
+			}
+			s.answer(e)
 			continue
 		}
 		s.g.request(ctx, s, f)

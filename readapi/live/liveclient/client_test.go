@@ -252,6 +252,30 @@ func TestARefusedRoom(t *testing.T) {
 	s.hears(`{"type":"subscribe","room_id":"q"}`) // and not r
 }
 
+// A mark that is refused for now is said again; the room goes on meanwhile.
+func TestARefusedMarkIsSaidAgain(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	c, told := run(t, Config{}, n)
+	c.Follow("r", 0)
+	s := n.next()
+	s.hears(subscribe)
+	s.says(subscribed(1), message(1))
+	hear(t, told, 1)
+	c.Read("r", 1)
+	const mark = `{"type":"read","room_id":"r","seq":1}`
+	for _, code := range []string{"store.unavailable", "internal.error"} {
+		s.hears(mark)
+		s.says(live.Error{Type: "error", Code: code, Frame: "read", RoomID: "r", RetryAfter: map[string]int{"store.unavailable": 1}[code]}, message(2))
+		c.Follow("q", 0) // said meanwhile: what is refused for now holds up nothing else
+		s.hears(`{"type":"subscribe","room_id":"q"}`)
+		c.Unfollow("q")
+		s.hears(`{"type":"unsubscribe","room_id":"q"}`)
+	}
+	s.hears(mark)
+	hear(t, told, 2)
+}
+
 // settle posts in the background; the outcome is asked for later.
 func settle(t *testing.T, c *Client, id string) (outcome func() (live.Posted, error)) {
 	type result struct {

@@ -26,6 +26,7 @@ type following struct {
 	there  bool   // subscribed, on this connection
 	read   uint64 // the caller's mark
 	marked uint64 // the mark that was said on this connection
+	mark   saying // when the next may be said
 	typing bool   // to be said
 }
 
@@ -42,7 +43,7 @@ func (c *Client) begin() {
 	defer c.mu.Unlock()
 	c.asides = nil
 	for _, r := range c.rooms {
-		r.saying, r.there, r.marked, r.typing = saying{}, false, 0, false
+		*r = following{after: r.after, read: r.read}
 	}
 	for _, p := range c.posts {
 		p.saying = saying{}
@@ -75,8 +76,8 @@ func (c *Client) next(now time.Time) (frame any, later <-chan time.Time) {
 		switch {
 		case due(&r.saying):
 			return live.Subscribe{Type: "subscribe", RoomID: room, AfterSeq: r.after}, nil
-		case r.there && r.read > r.marked:
-			r.marked = r.read
+		case r.there && r.read > r.marked && due(&r.mark):
+			r.marked, r.mark = r.read, saying{}
 			return live.Read{Type: "read", RoomID: room, Seq: r.read}, nil
 		case r.there && r.typing:
 			r.typing = false
@@ -189,6 +190,13 @@ func (c *Client) refused(f *live.Error) (tell bool) {
 			}
 			for _, p := range c.posts {
 				p.again(f.RetryAfter)
+			}
+		})
+	case f.Frame == "read" && (f.RetryAfter > 0 || f.Code == serverFault): // the subscription holds
+		c.change(func() {
+			if r := c.rooms[f.RoomID]; r != nil {
+				r.marked = 0
+				r.mark.again(max(1, f.RetryAfter))
 			}
 		})
 	case f.RetryAfter > 0:
