@@ -20,8 +20,8 @@ import (
 //
 // It is the fold of the live engine, in the same unit of work. What differs is that the rows a fold asks for need not be
 // looked for: they are absent unless the unit has them. So the tables are written without a look at what they have, on MySQL
-// and MariaDB by LOAD DATA. Only a history that does not fit into memory is written down in parts, and from then on its rows
-// are loaded again as the live engine does.
+// and MariaDB by LOAD DATA. Only a history that does not fit into memory is committed in parts, and from the first on its rows
+// are loaded again as the live engine does: by the Filling that goes on, or by another one after it.
 type Bulk struct {
 	t       *sqlTarget
 	d       Decoder
@@ -31,13 +31,20 @@ type Bulk struct {
 
 	mu     sync.Mutex
 	parked map[parkedAt]Parked // never changed: replaced
-	before int                 // how many were parked by a worker before this one
 }
 
-// NewBulk makes one. At most so many rows of about 1 KiB are held in memory by each Filling; begin is the first thing that
-// each of its transactions does: the fence.
-func NewBulk(db *reads.DB, p Projection, codec *eventstore.Codec, most int, begin func(ctx context.Context, tx *sql.Tx) error) *Bulk {
-	return &Bulk{t: newSQLTarget(db, p, 0), d: NewDecoder(codec, p), most: most, begin: begin}
+// NewBulk makes one, which knows what was parked before. At most so many rows of about 1 KiB are held in memory by each
+// Filling; begin is the first thing that each of its transactions does: the fence.
+func NewBulk(ctx context.Context, db *reads.DB, p Projection, codec *eventstore.Codec, most int, begin func(ctx context.Context, tx *sql.Tx) error) (*Bulk, error) {
+	before, err := ListParked(ctx, db.Writer(), p.ID())
+	if err != nil {
+		return nil, err
+	}
+	b := &Bulk{t: newSQLTarget(db, p, 0), d: NewDecoder(codec, p), most: most, begin: begin, parked: map[parkedAt]Parked{}}
+	for _, k := range before {
+		b.parked[parkedAt{k.Topic, k.Key}] = k
+	}
+	return b, nil
 }
 
 // Close lets go of what the database holds for it.
@@ -57,48 +64,48 @@ func (b *Bulk) Skips() (types []string) {
 	return types
 }
 
-// Filling is one transaction's worth of histories. One goroutine uses it, and ends it by Commit or Close.
+// Filling is the histories of some keys on their way into the tables. One goroutine uses it, and commits it once when they
+// fit into memory. After an error it is of no use.
 type Filling struct {
 	b       *Bulk
 	unit    *Unit
 	pending []Event
 	parked  map[parkedAt]Parked
-	met     []Parked     // of these, the ones whose event has come
-	last    uint64       // position of the last event added
-	after   uint64       // and of the last before those that are pending
-	large   int          // KiB of events beyond the first of each, since the unit was empty
-	tx      *transaction // once it has begun
-	spilled bool         // the tables have rows of ours that the unit has not
-	Events  int64        // read so far
-	Rows    int64        // written so far
+	met     []Parked // of these, the ones whose event has come, and which are not written down
+	through uint64   // position through which the tables have these histories; 0: they have nothing of them
+	last    uint64   // position of the last event added
+	after   uint64   // and of the last before those that are pending
+	large   int      // KiB of events beyond the first of each, since the unit was empty
+	events  int64    // since the last commit
 }
 
 // FoldAtOnce is how many events are folded together: of a history in parts, so many have their rows loaded by one query.
 const FoldAtOnce = 500
 
-// New begins a Filling. Its transaction begins when there is something to write.
-func (b *Bulk) New() *Filling {
+// New begins a Filling. through is the position through which the tables have its histories already, 0 when they have nothing
+// of them: the events to add are those after it.
+func (b *Bulk) New(through uint64) *Filling {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return &Filling{b: b, unit: NewUnit(), parked: b.parked}
+	return &Filling{b: b, unit: NewUnit(), parked: b.parked, through: through, last: through}
 }
 
 // Held is about how much memory is used, in rows of 1 KiB: a row counts as one, and so does each KiB of an event beyond its
 // first, which a row may keep.
 func (f *Filling) Held() int { return len(f.unit.rows) + f.large }
 
-// Full tells whether the Filling holds what it may: it should be committed, narrowed or spilled before the next event is added.
+// Full tells whether the Filling holds what it may: it should be narrowed or committed before the next event is added.
 func (f *Filling) Full() bool { return len(f.pending) == 0 && f.Held() > f.b.most }
 
 // Add folds an event, in the order of the store. An event of another topic, or of a type that the projection does not use,
 // is passed over; one of a type that the catalogue lacks is an error.
 func (f *Filling) Add(ctx context.Context, r eventstore.Recorded) error {
-	f.Events++
+	f.events++
+	before := f.last
+	f.last = r.Position
 	if f.waits(r) {
 		return nil
 	}
-	before := f.last
-	f.last = r.Position
 	e, wanted, err := f.b.d.Event(f.b.t.p, r)
 	if poison(err) {
 		return &culprit{err, parkedAt{wire.TopicOf(r.Stream), r.Key}, r.Position, before, r.Type}
@@ -117,7 +124,7 @@ func (f *Filling) Add(ctx context.Context, r eventstore.Recorded) error {
 }
 
 // Narrow forgets the rows of all keys that are not in these slices: their histories will come in another Filling. It is only
-// for one that was not spilled.
+// for one of which nothing was committed.
 func (f *Filling) Narrow(to eventstore.SliceRange) {
 	held, has := f.Held(), func(key string) bool { return to.Has(eventstore.Slice(key)) }
 	narrow := f.unit.only(has)
@@ -137,12 +144,9 @@ func (f *Filling) fold(ctx context.Context) (err error) {
 		}
 	}
 	at = len(f.pending) // of the rows that are loaded no event is to blame
-	if f.spilled {
-		one := []*member{{o: &sqlOwner{t: f.b.t, unit: f.unit}, b: todo}}
-		for _, table := range f.b.t.tables {
-			if err := table.load(ctx, f.tx, one); err != nil {
-				return err
-			}
+	if f.through > 0 {
+		if err := f.load(ctx, todo); err != nil {
+			return err
 		}
 	}
 	for i, e := range f.pending {
@@ -155,27 +159,68 @@ func (f *Filling) fold(ctx context.Context) (err error) {
 	return nil
 }
 
-// Spill writes down what is held, so that there is room for the rest of a history that alone is too large.
-func (f *Filling) Spill(ctx context.Context) error {
-	if err := f.write(ctx); err != nil {
+// load reads rows that an earlier part has put into the tables. Nobody else writes them, or what is written next is refused.
+func (f *Filling) load(ctx context.Context, todo *batch) error {
+	if len(todo.refs) == 0 {
+		return nil
+	}
+	return f.transact(ctx, func(tx *transaction) error {
+		one := []*member{{o: &sqlOwner{t: f.b.t, unit: f.unit}, b: todo}}
+		for _, table := range f.b.t.tables {
+			if err := table.load(ctx, tx, one); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// transact runs a transaction, which is undone unless work commits it.
+func (f *Filling) transact(ctx context.Context, work func(tx *transaction) error) error {
+	tx, err := f.b.t.begin(ctx)
+	if err != nil {
 		return err
 	}
-	f.unit, f.large, f.spilled = NewUnit(), 0, true
-	return nil
+	defer tx.end()
+	defer func() { _ = tx.tx.Rollback() }() // does nothing after a commit
+	return work(tx)
+}
+
+// Commit writes all rows, and what note adds, or nothing, and answers how many events were added and rows written since the
+// last time. An outcome that is unknown is an error: whoever noted something looks for it. It ends the Filling, unless the
+// histories did not fit into memory: then they go on from here.
+func (f *Filling) Commit(ctx context.Context, note func(ctx context.Context, tx *sql.Tx) error) (events, rows int64, err error) {
+	if err := f.fold(ctx); err != nil {
+		return 0, 0, err
+	}
+	err = f.transact(ctx, func(tx *transaction) (err error) {
+		if rows, err = f.write(ctx, tx); err != nil {
+			return err
+		}
+		if err := f.park(ctx, tx); err != nil {
+			return err
+		}
+		if err := note(ctx, tx.tx); err != nil {
+			return err
+		}
+		if err := tx.tx.Commit(); err != nil {
+			return fmt.Errorf("commit: %w", err)
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	events = f.events
+	f.unit, f.large, f.met, f.through, f.events = NewUnit(), 0, nil, f.last, 0
+	return events, rows, nil
 }
 
 // write puts what the unit has into the tables.
-func (f *Filling) write(ctx context.Context) (err error) {
+func (f *Filling) write(ctx context.Context, tx *transaction) (rows int64, err error) {
 	defer f.suspect(&err)
-	if f.tx == nil {
-		tx, err := f.b.t.begin(ctx)
-		if err != nil {
-			return err
-		}
-		f.tx = tx
-		if err := f.b.begin(ctx, tx.tx); err != nil {
-			return err
-		}
+	if err := f.b.begin(ctx, tx.tx); err != nil {
+		return 0, err
 	}
 	changes := f.unit.changes()
 	for _, t := range f.b.t.p.Tables {
@@ -184,68 +229,37 @@ func (f *Filling) write(ctx context.Context) (err error) {
 			switch {
 			case c.slot.row != nil:
 				puts = append(puts, c)
-			case f.spilled: // else it came and went, and was never there
+			case f.through > 0: // else it came and went, and was never there
 				removes = append(removes, c)
 			}
 		}
-		f.Rows += int64(len(puts) + len(removes))
-		if err := f.put(ctx, f.b.t.tables[t.Def()], puts); err != nil {
-			return err
+		rows += int64(len(puts) + len(removes))
+		if err := f.put(ctx, tx, f.b.t.tables[t.Def()], puts); err != nil {
+			return 0, err
 		}
-		if err := f.b.t.tables[t.Def()].write(ctx, f.tx, removes); err != nil {
-			return err
+		if err := f.b.t.tables[t.Def()].write(ctx, tx, removes); err != nil {
+			return 0, err
 		}
 	}
-	return nil
+	return rows, nil
 }
 
-// put writes rows that are not in the table, or once the Filling was spilled, that may be.
-func (f *Filling) put(ctx context.Context, t *tableSQL, rows []change) error {
+// put writes rows that are not in the table, or once a part was committed, that may be.
+func (f *Filling) put(ctx context.Context, tx *transaction, t *tableSQL, rows []change) error {
 	if len(rows) == 0 {
 		return nil
 	}
 	if t.dialect == reads.MySQL && !f.b.inserts.Load() {
-		err := t.loadData(ctx, f.tx, f.spilled, rows)
+		err := t.loadData(ctx, tx, f.through > 0, rows)
 		if !errors.Is(err, reads.ErrNoLocal) {
 			return err
 		}
 		f.b.inserts.Store(true)
 	}
-	if f.spilled {
-		return t.insertRows(ctx, f.tx, rows, t.onDup)
+	if f.through > 0 {
+		return t.insertRows(ctx, tx, rows, t.onDup)
 	}
-	return t.insertRows(ctx, f.tx, rows, "")
-}
-
-// Commit writes all rows, and what note adds, or nothing. An outcome that is unknown is an error: whoever noted something
-// looks for it.
-func (f *Filling) Commit(ctx context.Context, note func(ctx context.Context, tx *sql.Tx) error) error {
-	defer f.Close()
-	if err := f.fold(ctx); err != nil {
-		return err
-	}
-	if err := f.write(ctx); err != nil {
-		return err
-	}
-	if err := f.park(ctx); err != nil {
-		return err
-	}
-	if err := note(ctx, f.tx.tx); err != nil {
-		return err
-	}
-	if err := f.tx.tx.Commit(); err != nil {
-		return fmt.Errorf("commit: %w", err)
-	}
-	return nil
-}
-
-// Close gives up what was not committed. It may be called twice.
-func (f *Filling) Close() {
-	if f.tx != nil {
-		_ = f.tx.tx.Rollback() // does nothing after a commit
-		f.tx.end()
-		f.tx = nil
-	}
+	return t.insertRows(ctx, tx, rows, "")
 }
 
 // Lasting tells whether an error of a Filling comes from the events or the release, so that trying again is in vain.

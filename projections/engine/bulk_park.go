@@ -32,10 +32,11 @@ type culprit struct {
 
 func (c *culprit) Unwrap() error { return c.error }
 
-// suspects is an error of the database about some of a unit's rows.
+// suspects is an error of the database about some of a unit's rows, which come of events after through and up to last.
 type suspects struct {
 	error
-	unit *Unit
+	unit          *Unit
+	through, last uint64
 }
 
 func (s *suspects) Unwrap() error { return s.error }
@@ -55,7 +56,7 @@ func (f *Filling) blame(err *error, at *int) {
 // suspect keeps the rows that were to be written, if one of them is refused. Deferred.
 func (f *Filling) suspect(err *error) {
 	if poison(*err) {
-		*err = &suspects{*err, f.unit}
+		*err = &suspects{*err, f.unit, f.through, f.last}
 	}
 }
 
@@ -75,9 +76,9 @@ func (f *Filling) waits(r eventstore.Recorded) bool {
 }
 
 // park writes down the keys that were met.
-func (f *Filling) park(ctx context.Context) error {
+func (f *Filling) park(ctx context.Context, tx *transaction) error {
 	for _, p := range f.met {
-		if err := (&parkChange{now: &p}).write(ctx, f.tx); err != nil {
+		if err := (&parkChange{now: &p}).write(ctx, tx); err != nil {
 			return err
 		}
 	}
@@ -86,13 +87,12 @@ func (f *Filling) park(ctx context.Context) error {
 
 // Park finds the event by which a Filling failed, and has its key wait from there on in those that are begun from now on: the
 // same histories may be folded again. again is false for an error of another kind, which is answered as it came, and when so
-// many keys are parked that they are hardly at fault themselves. partitions are those of each topic; after head nothing of the
-// store counts.
-func (b *Bulk) Park(ctx context.Context, store Source, partitions map[string]int, head uint64, failed error) (p Parked, again bool, err error) {
+// many keys are parked that they are hardly at fault themselves. partitions are those of each topic.
+func (b *Bulk) Park(ctx context.Context, store Source, partitions map[string]int, failed error) (p Parked, again bool, err error) {
 	if !poison(failed) {
 		return p, false, failed
 	}
-	c, err := b.find(ctx, store, head, failed)
+	c, err := b.find(ctx, store, failed)
 	if err != nil {
 		return p, false, err
 	}
@@ -103,26 +103,18 @@ func (b *Bulk) Park(ctx context.Context, store Source, partitions map[string]int
 	p.Cause, p.Detail = describe(p.EventType, c.error)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.parked == nil { // of a worker before this one
-		if err := b.t.db.Writer().QueryRowContext(ctx, "SELECT COUNT(*) FROM projection_parked WHERE projection = ?", p.Projection).Scan(&b.before); err != nil {
-			return p, false, fmt.Errorf("count parked keys: %w", err)
-		}
-	}
-	if n := b.before + len(b.parked); n >= parkAtMost {
+	if n := len(b.parked); n >= parkAtMost {
 		return p, false, &recordError{fmt.Errorf("%d keys of %s have events that fail: that many are hardly at fault themselves; mend the release. The next is %q at position %d: %s",
 			n, p.Projection, p.Key, p.FromPos, p.Cause)}
 	}
 	parked := maps.Clone(b.parked) // those at work have the one before
-	if parked == nil {
-		parked = map[parkedAt]Parked{}
-	}
 	parked[c.at] = p
 	b.parked = parked
 	return p, true, nil
 }
 
 // find finds the event.
-func (b *Bulk) find(ctx context.Context, store Source, head uint64, failed error) (*culprit, error) {
+func (b *Bulk) find(ctx context.Context, store Source, failed error) (*culprit, error) {
 	var c *culprit
 	var s *suspects
 	switch {
@@ -139,7 +131,7 @@ func (b *Bulk) find(ctx context.Context, store Source, head uint64, failed error
 	keys := slices.Sorted(maps.Keys(of))
 	for len(keys) > 1 {
 		half := keys[:len(keys)/2]
-		refused, err := b.refuses(ctx, func(f *Filling) error {
+		refused, err := b.refuses(ctx, s, func(f *Filling) error {
 			f.unit = s.unit.only(func(ordering string) bool { _, found := slices.BinarySearch(half, ordering); return found })
 			return nil
 		})
@@ -153,40 +145,43 @@ func (b *Bulk) find(ctx context.Context, store Source, head uint64, failed error
 	if len(keys) == 0 {
 		return nil, failed
 	}
-	return b.event(ctx, store, head, keys[0], failed)
+	return b.event(ctx, store, s, keys[0])
 }
 
 // event finds the first of a key's events whose rows are refused where those before it are not.
-func (b *Bulk) event(ctx context.Context, store Source, head uint64, key string, failed error) (*culprit, error) {
+func (b *Bulk) event(ctx context.Context, store Source, s *suspects, key string) (*culprit, error) {
 	var of []eventstore.Recorded // without their bodies
-	for e, err := range store.ReadAll(ctx, 0, eventstore.Filter{Key: key}) {
-		if err != nil {
-			return nil, fmt.Errorf("read the events of %q: %w", key, err)
+	through := func(last uint64, do func(eventstore.Recorded) error) error {
+		for e, err := range store.ReadAll(ctx, s.through, eventstore.Filter{Key: key}) {
+			if err != nil {
+				return fmt.Errorf("read the events of %q: %w", key, err)
+			}
+			if e.Position > last {
+				break
+			}
+			if err := do(e); err != nil {
+				return err
+			}
 		}
-		if e.Position > head {
-			break
-		}
+		return nil
+	}
+	err := through(s.last, func(e eventstore.Recorded) error {
 		e.Data, e.Metadata = nil, nil
 		of = append(of, e)
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
+	failed := error(s)
 	passes, fails := 0, len(of)+1
 	for fails-passes > 1 {
 		n := min((passes+fails)/2, len(of))
-		refused, err := b.refuses(ctx, func(f *Filling) error {
-			for e, err := range store.ReadAll(ctx, 0, eventstore.Filter{Key: key}) {
-				if err != nil || e.Position > of[n-1].Position {
-					return err
-				}
-				if err := f.Add(ctx, e); err != nil {
-					return err
-				}
-				if f.Full() {
-					if err := f.Spill(ctx); err != nil {
-						return err
-					}
-				}
+		refused, err := b.refuses(ctx, s, func(f *Filling) error {
+			if err := through(of[n-1].Position, func(e eventstore.Recorded) error { return f.Add(ctx, e) }); err != nil {
+				return err
 			}
-			return nil
+			return f.fold(ctx)
 		})
 		if err != nil {
 			return nil, err
@@ -200,21 +195,19 @@ func (b *Bulk) event(ctx context.Context, store Source, head uint64, key string,
 	if fails > len(of) {
 		return nil, failed // not this key by itself
 	}
-	e, after := of[fails-1], uint64(0)
+	e, after := of[fails-1], s.through
 	if fails > 1 {
 		after = of[fails-2].Position
 	}
 	return &culprit{failed, parkedAt{wire.TopicOf(e.Stream), e.Key}, e.Position, after, e.Type}, nil
 }
 
-// refuses tells whether, and why, the database takes no rows of a Filling, without keeping them.
-func (b *Bulk) refuses(ctx context.Context, fill func(*Filling) error) (refused, err error) {
-	f := b.New()
-	defer f.Close()
+// refuses tells whether, and why, the database takes no rows of a Filling that goes on where the suspects' one did, without
+// keeping them.
+func (b *Bulk) refuses(ctx context.Context, s *suspects, fill func(*Filling) error) (refused, err error) {
+	f := b.New(s.through)
 	if err = fill(f); err == nil {
-		if err = f.fold(ctx); err == nil {
-			err = f.write(ctx)
-		}
+		err = f.transact(ctx, func(tx *transaction) error { _, err := f.write(ctx, tx); return err })
 	}
 	if poison(err) {
 		return err, nil

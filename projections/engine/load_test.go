@@ -32,14 +32,20 @@ func loaded(t *testing.T, url string) (*reads.DB, *Bulk, Projection, *Table[ever
 	if err := MakeBareTables(t.Context(), db.Writer(), db.Dialect(), p); err != nil {
 		t.Fatal(err)
 	}
-	b := &Bulk{t: newSQLTarget(db, p, 0), most: 1 << 20, begin: noFence}
+	b, err := NewBulk(t.Context(), db, p, eventstore.NewCodec(nil), 1<<20, noFence)
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(b.Close)
 	return db, b, p, table
 }
 
 func noFence(context.Context, *sql.Tx) error { return nil }
 
-func (f *Filling) commit(ctx context.Context) error { return f.Commit(ctx, noFence) }
+func (f *Filling) commit(ctx context.Context) error {
+	_, _, err := f.Commit(ctx, noFence)
+	return err
+}
 
 func TestLoadedRowsComeBackByteByByte(t *testing.T) {
 	t.Parallel()
@@ -47,7 +53,7 @@ func TestLoadedRowsComeBackByteByByte(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			db, b, _, table := loaded(t, url(t))
-			f := b.New()
+			f := b.New(0)
 			f.unit.key = "열쇠\t\\N\n"
 			var want []everything
 			zero, five := 0, 5
@@ -67,7 +73,8 @@ func TestLoadedRowsComeBackByteByByte(t *testing.T) {
 				}
 			}
 			put(f, 0, 3000)
-			if err := f.Spill(t.Context()); err != nil { // the rest may meet rows that are there
+			f.last = 1
+			if err := f.commit(t.Context()); err != nil { // the rest may meet rows that are there
 				t.Fatal(err)
 			}
 			f.unit.key = "열쇠\t\\N\n"
@@ -127,12 +134,12 @@ func TestWhatADatabaseDoesNotTakeIsAnErrorOfTheRow(t *testing.T) {
 			t.Run(name+", "+what, func(t *testing.T) {
 				t.Parallel()
 				db, b, _, table := loaded(t, url(t))
-				first := b.New()
+				first := b.New(0)
 				table.Put(first.unit, everything{Room: "there"})
 				if err := first.commit(t.Context()); err != nil {
 					t.Fatal(err)
 				}
-				f := b.New()
+				f := b.New(0)
 				table.Put(f.unit, good)
 				table.Put(f.unit, bad)
 				err := f.commit(t.Context())

@@ -23,8 +23,8 @@ type history interface {
 	ReadAll(ctx context.Context, after uint64, f eventstore.Filter) iter.Seq2[eventstore.Recorded, error]
 }
 
-// feed is what the reader brings of a range of slices. It is read once, as a store is: who narrows its filter goes on where it
-// was.
+// feed is what the reader brings of a range of slices. It is read once, as a store is: who narrows its filter, or has written
+// a part down, goes on where it was.
 type feed struct {
 	events chan eventstore.Recorded
 	left   chan struct{} // closed when nobody reads it any more
@@ -56,8 +56,8 @@ func (f *feed) ReadAll(ctx context.Context, after uint64, filter eventstore.Filt
 	}
 }
 
-// together reads the store once, and has each of the ranges folded meanwhile.
-func (k *work) together(ctx context.Context, ranges []eventstore.SliceRange, without []string, fold func(context.Context, history, eventstore.SliceRange) error) error {
+// together reads the store once after a position, and has each of the ranges folded meanwhile.
+func (k *work) together(ctx context.Context, ranges []eventstore.SliceRange, after uint64, without []string, fold func(context.Context, history, eventstore.SliceRange) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	var of [eventstore.Slices]*feed
 	feeds := make([]*feed, len(ranges))
@@ -73,7 +73,7 @@ func (k *work) together(ctx context.Context, ranges []eventstore.SliceRange, wit
 		})
 	}
 	group.Go(func() error {
-		err := k.bring(ctx, &of, without)
+		err := k.bring(ctx, &of, after, without)
 		for _, one := range feeds {
 			one.err = err // before it is closed: an end without an error is the end of the history
 			close(one.events)
@@ -83,9 +83,9 @@ func (k *work) together(ctx context.Context, ranges []eventstore.SliceRange, wit
 	return group.Wait()
 }
 
-// bring gives each event up to the head to the feed of its slice.
-func (k *work) bring(ctx context.Context, of *[eventstore.Slices]*feed, without []string) error {
-	for e, err := range k.Store.ReadAll(ctx, 0, eventstore.Filter{Without: without}) {
+// bring gives each event after a position, up to the head, to the feed of its slice.
+func (k *work) bring(ctx context.Context, of *[eventstore.Slices]*feed, after uint64, without []string) error {
+	for e, err := range k.Store.ReadAll(ctx, after, eventstore.Filter{Without: without}) {
 		if err != nil {
 			return fmt.Errorf("read the store: %w", err)
 		}

@@ -25,8 +25,9 @@ type point struct {
 	Redis string // address; "": there is no view
 	Kafka []string
 	Phase string
-	Times int // how often the phase is told before
-	Keys  int // of the history, which every process makes by itself
+	Times int  // how often the phase is told before
+	Begun bool // only where a slice is there in part
+	Keys  int  // of the history, which every process makes by itself
 	Count int
 }
 
@@ -47,11 +48,12 @@ func stopsAt(ctx context.Context, args []string) error {
 		w.desk.Of, w.desk.Views = append(w.desk.Of, toy(nil).InRedis("toy_view")), engine.Views{DB: db, Redis: client}
 	}
 	w.store.addMany(at.Keys, at.Count)
+	w.store.addBusy(at.Count / 4)
 	told := 0
 	return (&Worker{
 		Desk: w.desk, Store: w.store, Codec: codec(), Ends: w.ends, Parallel: 1, MostRows: 200, Patience: 2 * time.Second,
 		At: func(phase string) {
-			if phase == at.Phase {
+			if phase == at.Phase && (!at.Begun || begun(ctx, db) > 0) {
 				if told++; told > at.Times {
 					fmt.Fprintln(os.Stdout, "arrived")
 					select {}
@@ -73,11 +75,14 @@ func TestAWorkerIsKilledInEachPhase(t *testing.T) {
 			w.withView(at.Redis)
 			at.Kafka = w.kafka
 			w.store.addMany(at.Keys, at.Count)
+			w.store.addBusy(at.Count / 4)
 			w.caughtUp(w.newest.Earlier[0])
+			const inParts = 1 // of a slice that is not whole
 			// killed has a worker process come to a point, kills it there, and lets a worker of ours do the rest.
 			killed := func(q Request, phase string, times int) Run {
 				t.Helper()
 				at.Phase, at.Times = phase, times
+				at.Begun = phase == Loading && times == inParts
 				arg, err := json.Marshal(at)
 				must(t, err)
 				r, err := w.desk.Ask(t.Context(), q)
@@ -100,7 +105,7 @@ func TestAWorkerIsKilledInEachPhase(t *testing.T) {
 			for i, p := range []struct {
 				phase string
 				times int
-			}{{Preparing, 0}, {Loading, 0}, {Loading, 7}, {Indexing, 0}, {CatchingUp, 0}, {Filling, 0}} {
+			}{{Preparing, 0}, {Loading, 0}, {Loading, 7}, {Loading, inParts}, {Indexing, 0}, {CatchingUp, 0}, {Filling, 0}} {
 				killed(Request{Kind: Rebuild, Projection: "toy"}, p.phase, p.times)
 				w.equal(w.newest)
 				w.indexed(w.newest)

@@ -100,35 +100,35 @@ func (k *work) prepare(ctx context.Context, p engine.Projection) error {
 // pass and the note that its slices are done are one transaction.
 //
 // Memory is bounded by Parallel × MostRows rows of about 1 KiB with what a row costs around it, and two pages of events of
-// each reader (8 MiB), whatever the history is: a pass takes as many slices as fit, and gives those back that do not.
-// A store that has no index over slices is read once for a pass of all of them.
+// each reader (8 MiB), whatever the history is: a pass takes as many slices as fit, and gives those back that do not. A single
+// slice that does not fit is committed in parts, each with the position through which it is there. A store that has no index
+// over slices is read once for a pass of all of them.
 func (k *work) load(ctx context.Context, p engine.Projection) error {
 	dialect := k.lease.db.Dialect()
 	err := k.lease.define(ctx, func(ctx context.Context, x reads.Conn) error { return engine.MakeBareTables(ctx, x, dialect, p) })
 	if err != nil {
 		return err
 	}
-	done, err := k.done(ctx)
+	there, err := k.there(ctx)
 	if err != nil {
 		return err
 	}
-	todo := newTodo(done, k.parallel(), k.mostRows())
+	todo := newTodo(there, k.parallel(), k.mostRows())
 	k.at(Loading, eventstore.Slices)
-	k.from(int64(len(done)))
-	bulk := engine.NewBulk(k.lease.db, p, k.Codec, k.mostRows(), k.lease.hold)
+	k.from(int64(todo.done()))
+	bulk, err := engine.NewBulk(ctx, k.lease.db, p, k.Codec, k.mostRows(), k.lease.hold)
+	if err != nil {
+		return err
+	}
 	defer bulk.Close()
 	defer k.keepPace(ctx)()
 	skips := bulk.Skips()
 	fold := func(ctx context.Context, from history, slices eventstore.SliceRange) error {
-		err := k.pass(ctx, from, bulk, todo, eventstore.Filter{Slices: slices, Without: skips})
-		if err == nil && k.At != nil {
-			k.At(Loading)
-		}
-		return err
+		return k.pass(ctx, from, bulk, todo, eventstore.Filter{Slices: slices, Without: skips})
 	}
 	if k.Scans {
-		for ranges := todo.round(); len(ranges) > 0; ranges = todo.round() {
-			if err := k.together(ctx, ranges, skips, fold); err != nil {
+		for ranges, after := todo.round(); len(ranges) > 0; ranges, after = todo.round() {
+			if err := k.together(ctx, ranges, after, skips, fold); err != nil {
 				return err
 			}
 		}
@@ -155,7 +155,7 @@ func (k *work) load(ctx context.Context, p engine.Projection) error {
 // itself parks its key: the range is left to another pass, without what follows for that.
 func (k *work) pass(ctx context.Context, from history, bulk *engine.Bulk, todo *todo, f eventstore.Filter) error {
 	failed := k.once(ctx, from, bulk, todo, &f)
-	p, again, err := bulk.Park(ctx, k.Store, k.run.plan.partitions(), k.run.plan.Head, failed)
+	p, again, err := bulk.Park(ctx, k.Store, k.run.plan.partitions(), failed)
 	if !again {
 		return err
 	}
@@ -165,35 +165,51 @@ func (k *work) pass(ctx context.Context, from history, bulk *engine.Bulk, todo *
 	return nil
 }
 
-// once narrows the range to what fits into memory.
+// once narrows the range to what fits into memory. Of a single slice that does not, it writes down one part after the other.
 func (k *work) once(ctx context.Context, from history, bulk *engine.Bulk, todo *todo, f *eventstore.Filter) error {
-	fill := bulk.New()
-	defer fill.Close()
-	var after uint64
+	after := todo.through(f.Slices)
+	fill := bulk.New(after)
 	for {
 		full, err := k.read(ctx, from, fill, &after, *f)
 		if err != nil {
 			return fmt.Errorf("read slices %d to %d: %w", f.Slices.From, f.Slices.To-1, err)
 		}
-		if !full {
-			break
+		switch {
+		case !full:
+			todo.learn(f.Slices, fill.Held())
+			return k.commit(ctx, bulk, fill, f.Slices, 0)
+		case f.Slices.Len() > 1:
+			half := f.Slices.From + f.Slices.Len()/2
+			todo.giveBack(eventstore.SliceRange{From: half, To: f.Slices.To})
+			f.Slices.To = half
+			fill.Narrow(f.Slices)
+		default:
+			if err := k.commit(ctx, bulk, fill, f.Slices, after); err != nil {
+				return err
+			}
+			todo.begun(f.Slices, after)
 		}
-		half := f.Slices.From + f.Slices.Len()/2
-		todo.giveBack(eventstore.SliceRange{From: half, To: f.Slices.To})
-		f.Slices.To = half
-		fill.Narrow(f.Slices)
 	}
-	held, began := fill.Held(), time.Now()
-	if err := fill.Commit(ctx, func(ctx context.Context, tx *sql.Tx) error { return k.noteDone(ctx, tx, f.Slices) }); err != nil {
+}
+
+// commit writes down what a Filling has, with the note that the slices are there through a position, 0 for all of them.
+func (k *work) commit(ctx context.Context, bulk *engine.Bulk, fill *engine.Filling, slices eventstore.SliceRange, through uint64) error {
+	began := time.Now()
+	events, rows, err := fill.Commit(ctx, func(ctx context.Context, tx *sql.Tx) error { return k.note(ctx, tx, slices, through) })
+	if err != nil {
 		return err
 	}
-	todo.learn(f.Slices.Len(), held)
 	if bulk.Inserts() {
 		k.remark(ctx, "rows are written by inserts, which is slower: "+reads.ErrNoLocal.Error())
 	}
 	k.say(func(r *Run) {
-		r.Done, r.Events, r.Rows = r.Done+int64(f.Slices.Len()), r.Events+fill.Events, r.Rows+fill.Rows
+		if r.Events, r.Rows = r.Events+events, r.Rows+rows; through == 0 {
+			r.Done += int64(slices.Len())
+		}
 	})
+	if k.At != nil {
+		k.At(Loading)
+	}
 	return k.pacer.rest(ctx, 0, time.Since(began))
 }
 
@@ -209,10 +225,12 @@ func (k *work) remark(ctx context.Context, text string) {
 	}
 }
 
-// read folds events from a position on, up to the head of the plan or until the Filling is full. Of a single slice that is too
-// large, it spills what it has.
+// read folds events after a position, up to the head of the plan or until the Filling is full.
 func (k *work) read(ctx context.Context, from history, fill *engine.Filling, after *uint64, f eventstore.Filter) (full bool, err error) {
-	read, spilled, began := int64(0), false, time.Now() // since the last rest
+	if fill.Full() { // still, when it was narrowed
+		return true, nil
+	}
+	read, began := int64(0), time.Now() // since the last rest
 	for e, err := range from.ReadAll(ctx, *after, f) {
 		if err != nil {
 			return false, err
@@ -224,37 +242,26 @@ func (k *work) read(ctx context.Context, from history, fill *engine.Filling, aft
 			return false, err
 		}
 		*after = e.Position
-		// Not once it is spilled: its transaction is open.
-		if read++; read == engine.FoldAtOnce && !spilled {
+		if read++; read == engine.FoldAtOnce {
 			if err := k.pacer.rest(ctx, read, time.Since(began)); err != nil {
 				return false, err
 			}
 			read, began = 0, time.Now()
 		}
-		if !fill.Full() {
-			continue
-		}
-		if f.Slices.Len() > 1 {
+		if fill.Full() {
 			return true, nil
 		}
-		if err := fill.Spill(ctx); err != nil {
-			return false, err
-		}
-		spilled = true
-	}
-	if spilled {
-		return false, nil
 	}
 	return false, k.pacer.rest(ctx, read, time.Since(began))
 }
 
-func (k *work) noteDone(ctx context.Context, tx *sql.Tx, slices eventstore.SliceRange) error {
-	insert, args := "INSERT INTO projection_slices (run_id, slice) VALUES (?, ?)"+strings.Repeat(", (?, ?)", slices.Len()-1), []any{}
+func (k *work) note(ctx context.Context, tx *sql.Tx, slices eventstore.SliceRange, through uint64) error {
+	insert, args := "REPLACE INTO projection_slices (run_id, slice, through) VALUES (?, ?, ?)"+strings.Repeat(", (?, ?, ?)", slices.Len()-1), []any{}
 	for s := slices.From; s < slices.To; s++ {
-		args = append(args, k.run.ID, s)
+		args = append(args, k.run.ID, s, int64(through)) //nolint:gosec // positions stay below 2^63
 	}
 	if _, err := tx.ExecContext(ctx, insert, args...); err != nil {
-		return fmt.Errorf("note which slices are done: %w", err)
+		return fmt.Errorf("note which slices are there: %w", err)
 	}
 	return nil
 }
@@ -267,21 +274,23 @@ func (k *work) index(ctx context.Context, p engine.Projection) error {
 	})
 }
 
-// done lists the slices whose rows are all there.
-func (k *work) done(ctx context.Context) (slices []int, err error) {
-	rows, err := k.lease.db.Writer().QueryContext(ctx, "SELECT slice FROM projection_slices WHERE run_id = ?", k.run.ID)
+// there lists the slices of which rows are there, each with the position through which they are, 0 for all of them.
+func (k *work) there(ctx context.Context) (map[int]uint64, error) {
+	rows, err := k.lease.db.Writer().QueryContext(ctx, "SELECT slice, through FROM projection_slices WHERE run_id = ?", k.run.ID)
 	if err != nil {
-		return nil, fmt.Errorf("read which slices are done: %w", err)
+		return nil, fmt.Errorf("read which slices are there: %w", err)
 	}
 	defer rows.Close()
+	there := map[int]uint64{}
 	for rows.Next() {
 		var s int
-		if err := rows.Scan(&s); err != nil {
-			return nil, fmt.Errorf("read which slices are done: %w", err)
+		var through uint64
+		if err := rows.Scan(&s, &through); err != nil {
+			return nil, fmt.Errorf("read which slices are there: %w", err)
 		}
-		slices = append(slices, s)
+		there[s] = through
 	}
-	return slices, rows.Err()
+	return there, rows.Err()
 }
 
 // handOver makes the version live: its projectors go on from the log's ends as they were, and drop what the slices had.

@@ -139,7 +139,7 @@ func TestAReaderEndsWithAWorkerThatFails(t *testing.T) {
 	}{"a worker": {newEndless(1_000_000, 2000, 1<<30), true}, "the store": {&failing{broken}, false}} {
 		k := &work{Worker: &Worker{Store: c.store}, run: Run{plan: &plan{Head: 1 << 40}}}
 		var whole atomic.Int64
-		err := k.together(t.Context(), []eventstore.SliceRange{{From: 0, To: 512}, {From: 512, To: 1024}}, nil, func(ctx context.Context, from history, r eventstore.SliceRange) error {
+		err := k.together(t.Context(), []eventstore.SliceRange{{From: 0, To: 512}, {From: 512, To: 1024}}, 0, nil, func(ctx context.Context, from history, r eventstore.SliceRange) error {
 			n := 0
 			for _, err := range from.ReadAll(ctx, 0, eventstore.Filter{Slices: r}) {
 				if err != nil {
@@ -239,7 +239,11 @@ func TestWithoutLocalInfileRowsAreInsertedAndTheRunSaysSo(t *testing.T) {
 func TestSlicesAreHandedOutUntilAllAreDone(t *testing.T) {
 	t.Parallel()
 	done := []int{0, 1, 2, 500, 1023}
-	td := newTodo(done, 2, 1000)
+	there := map[int]uint64{700: 17, 701: 18} // begun
+	for _, s := range done {
+		there[s] = 0
+	}
+	td := newTodo(there, 2, 1000)
 	took := map[int]int{}
 	for rounds := 0; ; rounds++ {
 		r, ok := td.next()
@@ -254,7 +258,10 @@ func TestSlicesAreHandedOutUntilAllAreDone(t *testing.T) {
 		if r.Len() < 1 || rounds > 40 {
 			t.Fatalf("%d rounds, the last of %+v", rounds, r)
 		}
-		td.learn(r.Len(), r.Len()*10)
+		if through := td.through(r); through != there[r.From] || through > 0 && r.Len() > 1 || r.From < 700 && r.To > 700 {
+			t.Errorf("%+v from %d on", r, through)
+		}
+		td.learn(r, r.Len()*10)
 		for s := r.From; s < r.To; s++ {
 			took[s]++
 		}

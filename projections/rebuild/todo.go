@@ -8,26 +8,27 @@ import (
 )
 
 // todo hands out the slices that are to be done, in ranges that should fit into memory: how much a slice comes to is learnt
-// from those that are done.
+// from those that are done. One that was begun, since alone it does not fit, is a range for itself.
 type todo struct {
 	workers int
 	most    int // rows that one of them may hold
 	share   int // of a worker, in slices, as long as nothing is known: what is too much comes back
 
-	mu   sync.Mutex
-	left [eventstore.Slices]bool
-	done int // slices, of which it is known
-	rows int // what those came to
+	mu    sync.Mutex
+	left  [eventstore.Slices]bool
+	there [eventstore.Slices]uint64 // position through which a slice that is left is in the tables
+	known int                       // slices
+	rows  int                       // what those came to
 }
 
-func newTodo(done []int, workers, most int) *todo {
-	t := &todo{workers: workers, most: most, share: max(1, (eventstore.Slices-len(done)+workers-1)/workers)}
+// newTodo leaves out what is there: slices with the position through which they are, 0 for all of them.
+func newTodo(there map[int]uint64, workers, most int) *todo {
+	t := &todo{workers: workers, most: most}
 	for s := range t.left {
-		t.left[s] = true
+		through, found := there[s]
+		t.left[s], t.there[s] = !found || through > 0, through
 	}
-	for _, s := range done {
-		t.left[s] = false
-	}
+	t.share = max(1, (eventstore.Slices-t.done()+workers-1)/workers)
 	return t
 }
 
@@ -42,33 +43,42 @@ func (t *todo) next() (r eventstore.SliceRange, ok bool) {
 	return t.take(t.portion())
 }
 
-// round takes as many ranges as there are workers, so that one reading of the store is of use to all of them; none when no
-// slice is left.
-func (t *todo) round() (ranges []eventstore.SliceRange) {
+// round takes as many ranges as there are workers, so that one reading of the store, after a position, is of use to all of
+// them; none when no slice is left.
+func (t *todo) round() (ranges []eventstore.SliceRange, after uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := t.portion()
 	for range t.workers {
 		if r, ok := t.take(n); ok {
+			if through := t.there[r.From]; len(ranges) == 0 || through < after {
+				after = through
+			}
 			ranges = append(ranges, r)
 		}
 	}
-	return ranges
+	return ranges, after
+}
+
+// done is how many slices were not left, before any was taken.
+func (t *todo) done() int { return eventstore.Slices - t.remaining() }
+
+func (t *todo) remaining() (n int) {
+	for _, is := range t.left {
+		if is {
+			n++
+		}
+	}
+	return n
 }
 
 // portion is how many slices one worker should take.
 func (t *todo) portion() int {
-	if t.done == 0 {
+	if t.known == 0 {
 		return t.share
 	}
-	left := 0
-	for _, is := range t.left {
-		if is {
-			left++
-		}
-	}
-	fit := max(1, t.most*t.done/max(1, t.rows)*9/10) // some slices have more than others
-	return min(fit, max(least, (left+t.workers-1)/t.workers))
+	fit := max(1, t.most*t.known/max(1, t.rows)*9/10) // some slices have more than others
+	return min(fit, max(least, (t.remaining()+t.workers-1)/t.workers))
 }
 
 func (t *todo) take(n int) (r eventstore.SliceRange, ok bool) {
@@ -77,9 +87,11 @@ func (t *todo) take(n int) (r eventstore.SliceRange, ok bool) {
 		return r, false
 	}
 	r = eventstore.SliceRange{From: from, To: from}
-	for r.To < eventstore.Slices && t.left[r.To] && r.Len() < n {
+	for r.To < eventstore.Slices && t.left[r.To] && r.Len() < n && (r.Len() == 0 || t.there[r.To] == 0) {
 		t.left[r.To] = false
-		r.To++
+		if r.To++; t.there[from] > 0 {
+			break
+		}
 	}
 	return r, true
 }
@@ -93,9 +105,26 @@ func (t *todo) giveBack(r eventstore.SliceRange) {
 	}
 }
 
-// learn notes what so many slices came to.
-func (t *todo) learn(slices, rows int) {
+// through is the position after which the events of slices that were taken are to be folded.
+func (t *todo) through(r eventstore.SliceRange) uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.done, t.rows = t.done+slices, t.rows+rows
+	return t.there[r.From]
+}
+
+// begun notes that a single slice, which does not fit, is there through a position.
+func (t *todo) begun(r eventstore.SliceRange, through uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.there[r.From] = through
+}
+
+// learn notes what slices came to; one that was begun counts as much as fits, or it alone would make all others look large.
+func (t *todo) learn(r eventstore.SliceRange, rows int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.there[r.From] > 0 {
+		rows = t.most
+	}
+	t.known, t.rows = t.known+r.Len(), t.rows+rows
 }
