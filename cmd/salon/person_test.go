@@ -46,9 +46,19 @@ func (f *folder) stop(t *testing.T) {
 	}
 }
 
-func (f *folder) as(t *testing.T, sub, role string) *client {
+func (f *folder) system() system { return system{"http://" + f.address, f.key} }
+
+// system is one that is called over HTTP.
+type system struct {
+	url string
+	key *auth.LocalKey
+}
+
+func (s system) mint(sub, role string) (string, error) { return s.key.Mint(sub, role, time.Hour) }
+
+func (s system) as(t *testing.T, sub, role string) *client {
 	t.Helper()
-	c, err := as("http://"+f.address, func(sub, role string) (string, error) { return f.key.Mint(sub, role, time.Hour) }, sub, role)
+	c, err := as(s.url, s.mint, sub, role)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +66,7 @@ func (f *folder) as(t *testing.T, sub, role string) *client {
 }
 
 // erin books a visit, talks, and cancels, in words of hers; the reservation is answered.
-func (f *folder) erin(t *testing.T) (reservation string, booking map[string]any) {
+func (s system) erin(t *testing.T) (reservation string, booking map[string]any) {
 	t.Helper()
 	must := func(_ answer, err error) {
 		t.Helper()
@@ -64,12 +74,11 @@ func (f *folder) erin(t *testing.T) (reservation string, booking map[string]any)
 			t.Fatal(err)
 		}
 	}
-	err := seed(t.Context(), "http://"+f.address, func(sub, role string) (string, error) { return f.key.Mint(sub, role, time.Hour) }, io.Discard)
-	if err != nil {
+	if err := seed(t.Context(), s.url, s.mint, io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	i := slices.IndexFunc(demoSalons, func(s demoSalon) bool { return slices.Contains(s.modes, "visit") })
-	salon, erin := demoSalons[i].id, f.as(t, "erin", "customer")
+	salon, erin := demoSalons[i].id, s.as(t, "erin", "customer")
 	from := time.Now().AddDate(0, 0, 8)
 	var free struct{ Items []slot }
 	must(erin.must(t.Context(), http.MethodGet, fmt.Sprintf("/v1/groomers/%s/slots?from=%s&to=%s&services=bath&size=small", salon, from.Format(time.DateOnly), from.AddDate(0, 0, 7).Format(time.DateOnly)), "", nil, &free))
@@ -82,7 +91,7 @@ func (f *folder) erin(t *testing.T) (reservation string, booking map[string]any)
 	}
 	must(erin.must(t.Context(), http.MethodPost, "/v1/reservations", "erins-booking", booking, &made))
 	must(erin.must(t.Context(), http.MethodPost, "/v1/chat/rooms/"+made.ID+"/messages", "", map[string]string{"client_message_id": "one", "text": erins[4]}, nil))
-	owner := f.as(t, salon, "groomer")
+	owner := s.as(t, salon, "groomer")
 	must(owner.must(t.Context(), http.MethodPost, "/v1/chat/rooms/"+made.ID+"/messages", "", map[string]string{"client_message_id": "one", "text": "괜찮아요 z1x"}, nil))
 	must(erin.must(t.Context(), http.MethodPost, "/v1/reservations/"+made.ID+"/cancel", "erins-cancel", map[string]string{"reason": erins[5]}, nil))
 	return made.ID, booking
@@ -103,7 +112,7 @@ func (f *folder) asked(t *testing.T, reservation string) []byte {
 	t.Helper()
 	salon, _, _ := strings.Cut(reservation, ".")
 	var all []byte
-	for _, c := range []*client{f.as(t, "erin", "customer"), f.as(t, salon, "groomer"), f.as(t, "operator", "admin")} {
+	for _, c := range []*client{f.system().as(t, "erin", "customer"), f.system().as(t, salon, "groomer"), f.system().as(t, "operator", "admin")} {
 		for _, path := range []string{
 			"/v1/reservations/" + reservation, "/v1/reservations?limit=100", "/v1/chat/rooms", "/v1/chat/rooms/" + reservation + "/messages",
 			"/v1/notifications", "/v1/admin/streams/groomer-" + salon + "/state", "/v1/admin/streams/chat-" + reservation + "/state",
@@ -125,9 +134,9 @@ func (f *folder) asked(t *testing.T, reservation string) []byte {
 }
 
 // caughtUp waits until the read models have what erin did.
-func (f *folder) caughtUp(t *testing.T) {
+func (s system) caughtUp(t *testing.T) {
 	t.Helper()
-	c := f.as(t, "erin", "customer")
+	c := s.as(t, "erin", "customer")
 	deadline := time.Now().Add(30 * time.Second)
 	for {
 		a, err := c.call(t.Context(), http.MethodGet, "/v1/chat/rooms", "", nil)
@@ -147,8 +156,8 @@ func TestAnErasedPersonIsGone(t *testing.T) {
 	t.Parallel()
 	f := &folder{data: filepath.Join(t.TempDir(), "data"), address: harness.Address(t)}
 	f.up(t)
-	reservation, booking := f.erin(t)
-	f.caughtUp(t)
+	reservation, booking := f.system().erin(t)
+	f.system().caughtUp(t)
 	if found := says(f.asked(t, reservation)); len(found) != len(erins) {
 		t.Fatalf("before: only %q are said", found)
 	}
@@ -182,7 +191,7 @@ func TestAnErasedPersonIsGone(t *testing.T) {
 				t.Errorf("%s: %q is gone, too", when, stays)
 			}
 		}
-		a, err := f.as(t, "erin", "customer").call(t.Context(), http.MethodPost, "/v1/reservations", "erins-booking", booking)
+		a, err := f.system().as(t, "erin", "customer").call(t.Context(), http.MethodPost, "/v1/reservations", "erins-booking", booking)
 		if err != nil || a.status != http.StatusCreated || a.header.Get("Idempotent-Replayed") != "true" || len(says(a.body)) > 0 {
 			t.Errorf("%s: her request once more: %d %s, %v", when, a.status, a.body, err)
 		}
@@ -246,7 +255,7 @@ func TestAPersonGetsAllThatIsKept(t *testing.T) {
 	t.Parallel()
 	f := &folder{data: filepath.Join(t.TempDir(), "data"), address: harness.Address(t)}
 	f.up(t)
-	reservation, _ := f.erin(t)
+	reservation, _ := f.system().erin(t)
 	file := filepath.Join(t.TempDir(), "erin.jsonl")
 	if got := call(t, "person", "export", "customer/erin", "--data", f.data, "--to", file); got.code != 0 {
 		t.Fatalf("exit %d: %s", got.code, got.err)
@@ -286,8 +295,8 @@ func TestTheMasterKeyOfAFolderIsChanged(t *testing.T) {
 	t.Parallel()
 	f := &folder{data: filepath.Join(t.TempDir(), "data"), address: harness.Address(t)}
 	f.up(t)
-	reservation, _ := f.erin(t)
-	f.caughtUp(t)
+	reservation, _ := f.system().erin(t)
+	f.system().caughtUp(t)
 	call(t, "keys", "rotate", "--data", f.data).refused(t, 1, "in use")
 	f.stop(t)
 	read := func(name string) []byte {
@@ -333,4 +342,44 @@ func TestTheMasterKeyOfAFolderIsChanged(t *testing.T) {
 		t.Fatal(err)
 	}
 	call(t, "up", "--data", f.data, "--listen", f.address).refused(t, 1, "another master key")
+}
+
+// TestServersHaveNothingInTheClear looks for what a person has said in all that PostgreSQL, MySQL, Redis and Kafka hold, and
+// erases the person there.
+func TestServersHaveNothingInTheClear(t *testing.T) {
+	harness.NeedsServers(t)
+	t.Parallel()
+	c := realCluster(t)
+	c.prepare(t)
+	all := c.member(t, "all", "commands", "readapi", "admin", "relay", "projector", "reactor", "live")
+	all.start(t)
+	all.ready(t)
+	s := system{all.url, c.key}
+	reservation, _ := s.erin(t)
+	s.caughtUp(t)
+	for name, held := range c.held(t) {
+		if found := says(held); len(found) > 0 {
+			t.Errorf("%s has %q", name, found)
+		}
+		if !bytes.Contains(held, []byte(reservation)) {
+			t.Errorf("%s: nothing of the reservation in %d bytes", name, len(held))
+		}
+	}
+	ledger := filepath.Join(t.TempDir(), "erasures")
+	person := func(verb string, args ...string) called {
+		return call(t, append([]string{"person", verb, "customer/erin", "--events", c.events, "--master-key-file", c.masterFile}, args...)...)
+	}
+	if got := person("export"); got.code != 0 || len(says([]byte(got.out))) != len(erins) {
+		t.Errorf("export: exit %d %s%s", got.code, got.out, got.err)
+	}
+	person("erase", "--confirm", "customer/erin").refused(t, 2, "--erasures")
+	if got := person("erase", "--confirm", "customer/erin", "--erasures", ledger); got.code != 0 {
+		t.Errorf("erase: exit %d %s%s", got.code, got.out, got.err)
+	}
+	if got := person("export"); got.code != 0 || len(says([]byte(got.out))) > 0 || !strings.Contains(got.out, `"erased":["/`) {
+		t.Errorf("export after the erasure: exit %d %s%s", got.code, got.out, got.err)
+	}
+	if b, err := os.ReadFile(ledger); err != nil || len(says(b)) > 0 || !bytes.Contains(b, []byte(`"customer:erin"`)) {
+		t.Errorf("the ledger is %s, %v", b, err)
+	}
 }
