@@ -29,7 +29,7 @@ type Order struct {
 	Kind  string // of the store
 	Dense bool
 	// Progress, when set, is told now and then at which position the export is.
-	Progress func(position uint64)
+	Progress func(position uint64) `json:"-"`
 }
 
 // ErrThere says that an export is not written over what is there.

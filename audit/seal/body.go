@@ -109,4 +109,13 @@ func ReadNote(b []byte) (Body, error) {
 	return s.Body, err
 }
 
+// CheckNote takes a seal's note apart that one of the keys has signed.
+func CheckNote(b []byte, known note.Verifiers) (Body, error) {
+	s, err := read(b, known)
+	if err == nil && !s.ok {
+		err = fmt.Errorf("seal %d is signed by %s, which is no known key", s.Block, s.by)
+	}
+	return s.Body, err
+}
+
 func signature(s note.Signature) string { return fmt.Sprintf("%s+%08x", s.Name, s.Hash) }

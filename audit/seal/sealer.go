@@ -52,13 +52,13 @@ func (s *Sealer) Run(ctx context.Context) error {
 	tick := time.NewTicker(Every)
 	defer tick.Stop()
 	for {
-		if _, err := s.Seal(ctx); err != nil && ctx.Err() == nil {
-			s.Log.ErrorContext(ctx, "not sealed", "error", err)
-		}
-		select {
+		select { // a start has other things to do first
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		}
+		if _, err := s.Seal(ctx); err != nil && ctx.Err() == nil {
+			s.Log.ErrorContext(ctx, "not sealed", "error", err)
 		}
 	}
 }

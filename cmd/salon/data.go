@@ -13,6 +13,7 @@ const (
 	masterKeyName = "master.key"      // wraps every person's key: without it, personal fields are gone
 	nextKeyName   = "master.next.key" // takes its place, while people's keys are wrapped again (salon keys rotate)
 	socketName    = "salon.sock"      // where verbs reach the running process
+	sealKeyName   = "seal.key"        // signs the seals of the history; its public part is in seal.key.pub
 	eventsName    = "events.db"
 	readsName     = "reads.db"
 )

@@ -138,6 +138,7 @@ func (n *node) socketRoutes(mux *http.ServeMux) {
 		_ = writeJSON(w, body) // who asked has gone
 	}
 	n.runRoutes(mux, answer)
+	n.historyRoutes(mux, answer)
 	n.pastRoutes(mux)
 	n.personRoutes(mux, answer)
 	desk := func(r *http.Request) serverDesk { return n.deskOf(askedBy(r.URL.Query())) }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dangdangsalon/salon/audit"
+	"github.com/dangdangsalon/salon/audit/seal"
 	"github.com/dangdangsalon/salon/internal/auth"
 	"github.com/dangdangsalon/salon/internal/config"
 	"github.com/dangdangsalon/salon/internal/embedded"
@@ -23,10 +24,10 @@ type keysCmd struct {
 }
 
 type keysMakeCmd struct {
-	Dir string `arg:"" help:"Folder for auth.key (signs tokens) and master.key (wraps every person's key). Files that are there are kept." type:"path"`
+	Dir string `arg:"" help:"Folder for auth.key (signs tokens), master.key (wraps every person's key) and seal.key (signs seals of the history). Files that are there are kept." type:"path"`
 }
 
-// Run makes what `serve` needs on every node: the same two files. Losing master.key loses every personal field.
+// Run makes what `serve` needs on every node: the same files. Losing master.key loses every personal field.
 func (c *keysMakeCmd) Run(t *terminal) error {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return fmt.Errorf("make the folder of the keys: %w", err)
@@ -38,7 +39,11 @@ func (c *keysMakeCmd) Run(t *terminal) error {
 	if _, err := sealed.LoadOrCreateMaster(masterKey); err != nil {
 		return err
 	}
-	fmt.Fprintf(t.out, "Give every node --auth-key-file %s and --master-key-file %s, and keep a copy of the second: without it, personal fields are gone.\n", authKey, masterKey)
+	if _, err := seal.LoadOrCreateKey(filepath.Join(c.Dir, sealKeyName)); err != nil {
+		return err
+	}
+	fmt.Fprintf(t.out, "Give every node --auth-key-file %s and --master-key-file %s, and keep a copy of the second: without it, personal fields are gone.\n"+
+		"The admin role seals the history with --seal-key-file %s; keep %[3]s.pub where whoever has the store cannot change it.\n", authKey, masterKey, filepath.Join(c.Dir, sealKeyName))
 	return nil
 }
 

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/dangdangsalon/salon/audit"
+	"github.com/dangdangsalon/salon/audit/seal"
 	"github.com/dangdangsalon/salon/commands"
 	"github.com/dangdangsalon/salon/eventstore"
 	"github.com/dangdangsalon/salon/eventstore/esdb"
@@ -98,6 +99,7 @@ type node struct {
 	runners  []*engine.Runner
 	firer    *reactors.Firer
 	live     *live.Gateway
+	sealing  *sealing         // of the history; nil: this process does not seal
 	webhook  *notify.Endpoint // of notifications; nil: they stay in the inboxes
 
 	movement movement // of the projections that run here
@@ -152,6 +154,11 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 		})
 	}
 	n.writes = has(roleCommands)
+	if n.sealing != nil {
+		if err := n.sealing.over(n.store, n.servers.Events, n.tel.Log); err != nil {
+			return err
+		}
+	}
 	if has(roleLive) {
 		n.live = n.newGateway(keys)
 	}
@@ -190,6 +197,9 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 			}
 			group.Go(func() error { return sender.Run(ctx) })
 		}
+	}
+	if n.sealing != nil {
+		group.Go(func() error { return n.sealing.Run(ctx) })
 	}
 	if n.live != nil {
 		group.Go(func() error { return n.live.Run(ctx) })
@@ -364,6 +374,7 @@ func (n *node) newServer(keys *sealed.Keys, has func(role) bool) *httpserver.Ser
 	if has(roleAdmin) {
 		admin.Register(s.API(), n.projections(), n.recordSignedIn)
 		audit.Register(s.API(), n.past(keys), n.recordSignedIn)
+		seal.Register(s.API(), n.sealing.sealer(), n.recordSignedIn)
 	}
 	if n.live != nil {
 		n.live.Register(s)

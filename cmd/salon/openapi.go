@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/dangdangsalon/salon/audit"
+	"github.com/dangdangsalon/salon/audit/seal"
 	"github.com/dangdangsalon/salon/commands"
 	"github.com/dangdangsalon/salon/internal/httpserver"
 	"github.com/dangdangsalon/salon/projections/admin"
@@ -26,6 +27,7 @@ func document() any {
 	readapi.Register(s.API(), readapi.Deps{})
 	admin.Register(s.API(), &admin.Projections{}, nil)
 	audit.Register(s.API(), &audit.Past{}, nil)
+	seal.Register(s.API(), nil, nil)
 	return s.API().OpenAPI()
 }
 

@@ -27,6 +27,11 @@ func (n *node) probes() []probe {
 		{part: "reads database", look: func(ctx context.Context) (string, error) { return probeReads(ctx, n.reads) }},
 		{part: "redis", look: func(ctx context.Context) (string, error) { return probeRedis(ctx, n.redis) }},
 	}
+	if n.sealing != nil {
+		probes = append(probes, probe{part: "seals", look: func(ctx context.Context) (string, error) {
+			return probeSeals(ctx, n.store, n.sealing.Key.Public, time.Now())
+		}})
+	}
 	if n.relay != nil {
 		probes = append(probes, probe{part: "relay", look: n.probeRelay})
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 
+	"github.com/dangdangsalon/salon/audit/seal"
 	"github.com/dangdangsalon/salon/internal/auth"
 	"github.com/dangdangsalon/salon/internal/config"
 	"github.com/dangdangsalon/salon/internal/sealed"
@@ -20,6 +21,7 @@ type serveCmd struct {
 	config.Secrets       `embed:""`
 	config.HTTP          `embed:""`
 	config.Notify        `embed:""`
+	config.Seals         `embed:""`
 	config.Observability `embed:""`
 }
 
@@ -50,6 +52,11 @@ func (c *serveCmd) Run(ctx context.Context, t *terminal) error {
 		return usage(err)
 	}
 	n := &node{servers: c.Servers, http: c.HTTP, tel: tel, webhook: webhook}
+	if administers && c.SealKeyFile != "" {
+		if n.sealing, err = sealingWith(seal.LoadKey, c.Seals); err != nil {
+			return err
+		}
+	}
 	if http || reacts { // a reactor's commands are remembered under a key of the system's own
 		if n.masters, err = masters(c.MasterKeys); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/dangdangsalon/salon/audit/seal"
 	"github.com/dangdangsalon/salon/internal/auth"
 	"github.com/dangdangsalon/salon/internal/config"
 	"github.com/dangdangsalon/salon/internal/embedded"
@@ -25,6 +27,7 @@ type upCmd struct {
 	config.Erasures      `embed:""`
 	config.HTTP          `embed:""`
 	config.Notify        `embed:""`
+	config.Seals         `embed:""`
 	config.Observability `embed:""`
 }
 
@@ -64,6 +67,11 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 	if err != nil {
 		return err
 	}
+	c.SealKeyFile = cmp.Or(c.SealKeyFile, folder.File(sealKeyName))
+	sealing, err := sealingWith(seal.LoadOrCreateKey, c.Seals)
+	if err != nil {
+		return err
+	}
 	servers, err := embedded.Start(folder.Path)
 	if err != nil {
 		return err
@@ -72,7 +80,7 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 
 	n := &node{
 		servers: embeddedServers(folder, servers),
-		http:    c.HTTP, tel: tel, masters: masters, erasures: erasuresOf(c.Erasures, folder.Path), verifier: key.Verifier(), listener: listener, alone: true, webhook: webhook,
+		http:    c.HTTP, tel: tel, masters: masters, erasures: erasuresOf(c.Erasures, folder.Path), verifier: key.Verifier(), listener: listener, alone: true, webhook: webhook, sealing: sealing,
 	}
 	if err := n.migrate(ctx); err != nil {
 		return err

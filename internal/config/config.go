@@ -84,6 +84,12 @@ func (n *Notify) Secret() ([]byte, error) {
 	return bytes.TrimSpace(b), nil
 }
 
+// Seals is how the history is sealed.
+type Seals struct {
+	SealKeyFile string `help:"File with the key that signs seals (salon keys DIR makes one): with it, the admin role seals the history every minute. salon up has its own." type:"path" placeholder:"FILE"`
+	SealFile    string `help:"File that gets the head of each seal besides the store: best on a disk that whoever has the store cannot change." type:"path" placeholder:"FILE"`
+}
+
 // Observability is what is told about a running process.
 type Observability struct {
 	LogLevel     string `help:"debug, info, warn or error. Without it, info; warn in salon up." default:"" enum:",debug,info,warn,error"`

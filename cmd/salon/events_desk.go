@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/dangdangsalon/salon/audit/export"
+	"github.com/dangdangsalon/salon/audit/seal"
+	"github.com/dangdangsalon/salon/eventstore"
+	"github.com/dangdangsalon/salon/eventstore/sqlite"
+	"github.com/dangdangsalon/salon/internal/config"
+	"github.com/dangdangsalon/salon/projections/admin"
+)
+
+// ledger is an event store that can be sealed, verified, exported and filled.
+type ledger interface {
+	store
+	eventstore.Ledger
+	eventstore.Loader
+}
+
+// errNoLedger is EventStoreDB.
+var errNoLedger = errors.New("this event store is not sealed, exported or filled yet: PostgreSQL and SQLite are")
+
+func ledgerOf(s store) (ledger, error) {
+	l, ok := s.(ledger)
+	if !ok {
+		return nil, errNoLedger
+	}
+	return l, nil
+}
+
+// sealing is what a process that seals has; its store comes when it is open.
+type sealing struct{ seal.Sealer }
+
+// sealingWith takes the key as load does.
+func sealingWith(load func(path string) (seal.Key, error), c config.Seals) (*sealing, error) {
+	key, err := load(c.SealKeyFile)
+	if err != nil {
+		return nil, err
+	}
+	s := &sealing{seal.Sealer{Key: key}}
+	if c.SealFile != "" {
+		s.Heads = []seal.Head{&seal.HeadFile{Path: c.SealFile}}
+	}
+	return s, nil
+}
+
+func (s *sealing) over(st store, url string, log *slog.Logger) error {
+	l, err := ledgerOf(st)
+	if err != nil {
+		return err
+	}
+	s.Store, s.Dense, s.Log = l, !withoutSchema(url), log
+	return nil
+}
+
+func (s *sealing) sealer() *seal.Sealer {
+	if s == nil {
+		return nil
+	}
+	return &s.Sealer
+}
+
+// eventsDesk is what the verbs on events work on: a store, opened for it, or of a running process.
+type eventsDesk struct {
+	ledger
+	url     string
+	record  admin.Record // nil: a file at hand, in which nobody is noted
+	sealing *sealing     // nil: nothing can be signed
+}
+
+func (h eventsDesk) dense() bool { return !withoutSchema(h.url) }
+
+// note records a call before it is answered.
+func (h eventsDesk) note(ctx context.Context, operation, about string) error {
+	if h.record == nil {
+		return nil
+	}
+	if err := h.record(ctx, operation, about); err != nil {
+		return fmt.Errorf("%w: %w", admin.ErrNotRecorded, err)
+	}
+	return nil
+}
+
+// whichEvents names the event store of a call.
+type whichEvents struct {
+	Events     string `help:"Event store: postgres://USER@HOST/DB or sqlite:FILE, a copy or one that no process has." placeholder:"URL"`
+	EventsFile string `help:"File that holds --events, for a URL with a password." type:"path" placeholder:"FILE"`
+	Data       string `help:"Data folder of a running salon up: without --events, its process is asked." type:"path" default:"${data}"`
+}
+
+// servers checks the flags; the process of the data folder is asked when none is given.
+func (c *whichEvents) servers() (s config.Servers, ask bool, err error) {
+	s = config.Servers{Events: c.Events, EventsFile: c.EventsFile, Topics: config.Topics{Partitions: 1}}
+	if err := s.ReadFiles(); err != nil {
+		return s, false, usage(err)
+	}
+	if s.Events == "" {
+		return s, true, nil
+	}
+	return s, false, usage(s.Need(true, false, false, false))
+}
+
+// with lets work use the store that is named. look: nothing is written, so that also a damaged file can be looked at.
+func (c *whichEvents) with(ctx context.Context, s config.Servers, look bool, work func(h eventsDesk) error) (err error) {
+	h := eventsDesk{url: s.Events}
+	file, isFile := strings.CutPrefix(s.Events, "sqlite:")
+	if isFile {
+		h.ledger, err = sqlite.Open(ctx, sqlite.Config{Path: file, ReadOnly: look})
+	} else {
+		var opened store
+		if opened, err = openEvents(ctx, s.Events, nil); err == nil {
+			if h.ledger, err = ledgerOf(opened); err != nil {
+				return errors.Join(usage(err), opened.Close())
+			}
+		}
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, h.Close()) }()
+	if !isFile || !look {
+		h.record = (&node{store: h.ledger}).recordFor(commandLine(machineUser()))
+	}
+	return work(h)
+}
+
+// historyRoutes answer the verbs on events for other processes.
+func (n *node) historyRoutes(mux *http.ServeMux, answer func(w http.ResponseWriter, body any, err error)) {
+	route := func(pattern string, work func(ctx context.Context, h eventsDesk, request []byte) (any, error)) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			name := r.URL.Query().Get("by")
+			if !plainName(name) {
+				name = "unknown"
+			}
+			l, err := ledgerOf(n.store)
+			var body any
+			if err == nil {
+				h := eventsDesk{ledger: l, url: n.servers.Events, record: n.recordFor(commandLine(name)), sealing: n.sealing}
+				body, err = work(r.Context(), h, []byte(r.URL.Query().Get("request")))
+			}
+			answer(w, body, err)
+		})
+	}
+	route("POST /events/seal", func(ctx context.Context, h eventsDesk, _ []byte) (any, error) { return h.seal(ctx) })
+	route("GET /events/verify", func(ctx context.Context, h eventsDesk, request []byte) (any, error) {
+		var q verifyQuery
+		if err := json.Unmarshal(request, &q); err != nil {
+			return nil, err
+		}
+		return h.verify(ctx, q, nil)
+	})
+	route("GET /events/prove", func(ctx context.Context, h eventsDesk, request []byte) (any, error) {
+		var position uint64
+		if err := json.Unmarshal(request, &position); err != nil {
+			return nil, err
+		}
+		return h.prove(ctx, position)
+	})
+	route("POST /events/export", func(ctx context.Context, h eventsDesk, request []byte) (any, error) {
+		var o export.Order
+		if err := json.Unmarshal(request, &o); err != nil {
+			return nil, err
+		}
+		return h.export(ctx, o)
+	})
+}
+
+// askHistory has the process of a data folder do it.
+func (c *whichEvents) askHistory(ctx context.Context, method, path string, request, into any) error {
+	b, err := json.Marshal(request)
+	if err != nil {
+		return err
+	}
+	socket := socketPath(c.Data)
+	return socketDesk{socketClient(socket), socket}.call(ctx, method, path, url.Values{"request": {string(b)}}, into)
+}
+
+// absolute is a path as another process has to be told it.
+func absolute(path string) (string, error) {
+	if path == "" || path == "-" {
+		return path, nil
+	}
+	return filepath.Abs(path)
+}
+
+// probeSeals looks at the last seal, and at how long what is behind it has waited.
+func probeSeals(ctx context.Context, s store, public string, now time.Time) (string, error) {
+	l, err := ledgerOf(s)
+	if err != nil {
+		return "", err
+	}
+	last, err := l.LastSeal(ctx)
+	if err != nil {
+		return "", err
+	}
+	head, err := l.Head(ctx)
+	if err != nil {
+		return "", err
+	}
+	detail := "nothing is sealed yet"
+	if last.Block > 0 {
+		known, err := seal.Known(public)
+		if err != nil {
+			return "", err
+		}
+		b, err := seal.CheckNote(last.Note, known)
+		if err != nil {
+			return "", fmt.Errorf("the last seal is not one of this key: %w", err)
+		}
+		detail = fmt.Sprintf("seal %d of %s ago covers position %d of %d, well signed", last.Block, now.Sub(b.At).Round(time.Second), last.Through, head.Position)
+	}
+	for r, err := range l.ReadAll(ctx, last.Through, eventstore.Filter{}) {
+		if err != nil {
+			return "", err
+		}
+		if waits := now.Sub(r.RecordedAt).Round(time.Second); waits > 5*seal.Every {
+			return "", fmt.Errorf("%s; what follows has waited for %s: the log of who seals says why", detail, waits)
+		}
+		break
+	}
+	return detail, nil
+}

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/dangdangsalon/salon/audit/export"
+	"github.com/dangdangsalon/salon/audit/seal"
+	"github.com/dangdangsalon/salon/eventstore"
+)
+
+type eventsExportCmd struct {
+	whichEvents `embed:""`
+
+	To        string   `help:"File to write; FILE.commands, FILE.seals and FILE.manifest.json come beside it. - is the terminal: the events alone." required:"" placeholder:"FILE"`
+	Format    string   `help:"jsonl: a line of JSON for each event." default:"jsonl" enum:"jsonl"`
+	From      uint64   `name:"from" help:"First position." placeholder:"POSITION"`
+	Through   uint64   `name:"through" help:"Last position." placeholder:"POSITION"`
+	Stream    string   `help:"Events of this stream alone." placeholder:"STREAM"`
+	OfKey     string   `name:"key" help:"Events of this ordering key alone." placeholder:"KEY"`
+	EventType []string `name:"type" help:"Events of these types alone." placeholder:"TYPE"`
+	Output    string   `help:"table or json, of what was exported." default:"table" enum:"table,json" short:"o"`
+}
+
+// Help teaches the verb.
+func (c *eventsExportCmd) Help() string {
+	return "An export that was interrupted goes on when the same is asked for again. Nothing is written over. Personal fields\n" +
+		"stay sealed. salon events verify --file FILE holds it to its hashes and seals, offline; salon events import FILE fills\n" +
+		"an empty store of any kind with it, when nothing was left out."
+}
+
+func (h eventsDesk) export(ctx context.Context, o export.Order) (m export.Manifest, err error) {
+	o.Kind, _, _ = strings.Cut(h.url, ":")
+	o.Dense = h.dense()
+	about := strings.Fields(strings.Join(append([]string{rangeOf(o.Asked.From, o.Asked.To), o.Asked.Stream, o.Asked.Key}, o.Asked.Types...), " "))
+	if err := h.note(ctx, "export-events", strings.Join(about, " ")); err != nil {
+		return m, err
+	}
+	return export.Write(ctx, h.ledger, o)
+}
+
+func (c *eventsExportCmd) Run(ctx context.Context, t *terminal) error {
+	if c.Through > 0 && c.From > c.Through {
+		return usage(errors.New("--from is behind --through"))
+	}
+	s, ask, err := c.servers()
+	if err != nil {
+		return err
+	}
+	o := export.Order{Asked: export.Asked{From: c.From, To: c.Through, Stream: c.Stream, Key: c.OfKey, Types: c.EventType}}
+	if o.Path, err = absolute(c.To); err != nil {
+		return err
+	}
+	var m export.Manifest
+	switch {
+	case c.To == "-" && ask:
+		return usage(errors.New("--to - is for a store that is named with --events: a running salon up writes files"))
+	case c.To == "-":
+		return c.with(ctx, s, true, func(h eventsDesk) error { return h.print(ctx, o.Asked, t.out) })
+	case ask:
+		err = c.askHistory(ctx, http.MethodPost, "/events/export", o, &m)
+	default:
+		p := newProgress(t.err)
+		err = c.with(ctx, s, true, func(h eventsDesk) error {
+			head, err := h.Head(ctx)
+			if err == nil {
+				o.Progress = p.counter("export", head.Position)
+				m, err = h.export(ctx, o)
+			}
+			return err
+		})
+		p.end()
+	}
+	if errors.Is(err, export.ErrThere) {
+		return usage(err)
+	}
+	if err != nil {
+		return fmt.Errorf("%w (what was written stays: the same call goes on with it)", err)
+	}
+	if c.Output == "json" {
+		return writeJSON(t.out, m)
+	}
+	what := "a part of the history"
+	if m.Whole {
+		what = "the whole history"
+	}
+	_, err = fmt.Fprintf(t.out, "%s has %s: %d events, %d commands, %d seals. Next: salon events verify --file %[1]s\n", c.To, what, m.Events, m.Commands, m.Seals)
+	return err
+}
+
+// print writes the events' lines.
+func (h eventsDesk) print(ctx context.Context, a export.Asked, out io.Writer) error {
+	if err := h.note(ctx, "export-events", rangeOf(a.From, a.To)); err != nil {
+		return err
+	}
+	w := bufio.NewWriterSize(out, 1<<20)
+	through := a.To
+	if through == 0 {
+		through = math.MaxInt64
+	}
+	var line []byte
+	for r, err := range h.ReadAll(ctx, max(a.From, 1)-1, eventstore.Filter{StreamPrefix: a.Stream, Key: a.Key, Types: a.Types}) {
+		if err != nil {
+			return err
+		}
+		if r.Position > through {
+			break
+		}
+		if a.Stream != "" && a.Stream != r.Stream {
+			continue
+		}
+		line = seal.AppendEvent(line[:0], r)
+		if _, err := w.Write(line); err != nil {
+			return err
+		}
+	}
+	return w.Flush()
+}
+
+type eventsImportCmd struct {
+	File string `arg:"" help:"The export." type:"path"`
+
+	Events     string `help:"Empty event store: postgres://USER@HOST/DB (after salon migrate up) or sqlite:FILE." placeholder:"URL"`
+	EventsFile string `help:"File that holds --events, for a URL with a password." type:"path" placeholder:"FILE"`
+	Data       string `help:"Without --events: data folder of a salon up that has never run." type:"path" default:"${data}"`
+}
+
+// Help teaches the verb.
+func (c *eventsImportCmd) Help() string {
+	return "The store gets the same events in the same order, with their IDs, revisions, times and hashes, the commands, so that\n" +
+		"every Idempotency-Key is answered as before, and the seals. It is empty until all of it is there: an import that was\n" +
+		"ended in the middle begins again. Persons' keys are not in an export: without them, personal fields stay closed.\n" +
+		"Read models follow by themselves in a new salon up; on real servers, rebuild them."
+}
+
+func (c *eventsImportCmd) Run(ctx context.Context, t *terminal) error {
+	which := whichEvents{Events: c.Events, EventsFile: c.EventsFile, Data: c.Data}
+	s, folder, err := which.servers()
+	if err != nil {
+		return err
+	}
+	f, err := export.Open(c.File)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if folder {
+		if err := os.MkdirAll(c.Data, 0o700); err != nil {
+			return fmt.Errorf("make the data folder: %w", err)
+		}
+		s.Events = "sqlite:" + filepath.Join(c.Data, eventsName)
+	}
+	if strings.HasPrefix(s.Events, "sqlite:") {
+		if err := migrateEvents(ctx, s.Events); err != nil {
+			return err
+		}
+	}
+	p := newProgress(t.err)
+	err = which.with(ctx, s, false, func(h eventsDesk) error {
+		if err := export.Import(ctx, f, h.ledger, p.counter("import", f.Manifest.Last)); err != nil {
+			return err
+		}
+		return h.note(ctx, "import-events", filepath.Base(c.File)) // not before: the store had to be empty
+	})
+	p.end()
+	if errors.Is(err, eventstore.ErrNotEmpty) || errors.Is(err, export.ErrNotWhole) {
+		return usage(err)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(t.out, "The store has the history: %d events, %d commands, %d seals. Next: salon events verify\n", f.Manifest.Events, f.Manifest.Commands, f.Manifest.Seals)
+	return err
+}
+
+// counter shows how far a walk through a history is.
+func (p *progress) counter(verb string, total uint64) func(position uint64) {
+	return func(position uint64) {
+		rate := float64(position) / max(time.Since(p.began).Seconds(), 0.001)
+		line := fmt.Sprintf("%s: position %d of %d, %.0f events/s", verb, position, total, rate)
+		if p.bars != nil {
+			p.line.Store(line)
+			p.bar.SetTotal(int64(total), false) //nolint:gosec // a position
+			p.bar.SetCurrent(int64(position))   //nolint:gosec // a position
+			return
+		}
+		if time.Since(p.said) < 2*time.Second {
+			return
+		}
+		if p.said.IsZero() && time.Since(p.began) < 2*time.Second {
+			return // over in a moment
+		}
+		p.said = time.Now()
+		fmt.Fprintln(p.out, line)
+	}
+}
