@@ -29,10 +29,14 @@ func (d Desk) moments(ctx context.Context, operation, about, first, firstText, s
 		}
 		about += "&" + second + "=" + secondText
 	}
+	return a, b, d.note(ctx, operation, about)
+}
+
+func (d Desk) note(ctx context.Context, operation, about string) error {
 	if err := d.record(ctx, operation, about); err != nil {
-		return a, b, fmt.Errorf("%w: %w", admin.ErrNotRecorded, err)
+		return fmt.Errorf("%w: %w", admin.ErrNotRecorded, err)
 	}
-	return a, b, nil
+	return nil
 }
 
 // State is [Past.State].
@@ -69,4 +73,28 @@ func (d Desk) RowsDiff(ctx context.Context, projection, name, from, to string, l
 		return Diff{}, err
 	}
 	return d.of.RowsDiff(ctx, projection, name, a, b, limit)
+}
+
+// Events is [Past.Events]. Each page is a call.
+func (d Desk) Events(ctx context.Context, q Query) (EventPage, error) {
+	if err := d.note(ctx, "list-events", q.about()); err != nil {
+		return EventPage{}, err
+	}
+	return d.of.Events(ctx, q)
+}
+
+// Event is [Past.Event].
+func (d Desk) Event(ctx context.Context, which string) (StoredEvent, error) {
+	if err := d.note(ctx, "show-event", which); err != nil {
+		return StoredEvent{}, err
+	}
+	return d.of.Event(ctx, which)
+}
+
+// Tree is [Past.Tree].
+func (d Desk) Tree(ctx context.Context, commandID string) (Tree, error) {
+	if err := d.note(ctx, "tree-of-command", commandID); err != nil {
+		return Tree{}, err
+	}
+	return d.of.Tree(ctx, commandID)
 }

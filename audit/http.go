@@ -21,6 +21,9 @@ func Register(api huma.API, p *Past, recorder admin.Recorder) {
 	huma.Register(api, get("diff-of-stream", "/streams/{stream}/diff", "What changed of a stream's state between two moments, and by whom"), h.diff)
 	huma.Register(api, get("state-of-rows", "/rows/{projection}/{key}", "What a read model's rows were at a moment, and what made them so"), h.rows)
 	huma.Register(api, get("diff-of-rows", "/rows/{projection}/{key}/diff", "What changed of a read model's rows between two moments, and by whom"), h.rowsDiff)
+	huma.Register(api, get("list-events", "/events", "Events of the store, oldest first"), h.events)
+	huma.Register(api, get("show-event", "/events/{event}", "One event, as it is stored"), h.event)
+	huma.Register(api, get("tree-of-command", "/commands/{command_id}/tree", "What a command came of, and what came of it"), h.tree)
 }
 
 type handlers struct {
@@ -109,4 +112,37 @@ type rowsDiffInput struct {
 
 func (h handlers) rowsDiff(ctx context.Context, in *rowsDiffInput) (*answer[Diff], error) {
 	return answered(h.desk(ctx).RowsDiff(ctx, in.Projection, in.Key, in.From, in.To, in.Limit))
+}
+
+type eventsInput struct {
+	Stream      string `query:"stream" maxLength:"512" example:"groomer-kim"`
+	Key         string `query:"key" maxLength:"512" doc:"Ordering key"`
+	Type        string `query:"type" maxLength:"512" example:"reservation.cancelled.v1"`
+	Actor       string `query:"actor" maxLength:"512" doc:"role:sub" example:"customer:ana"`
+	Correlation string `query:"correlation_id" maxLength:"128"`
+	Command     string `query:"command_id" maxLength:"64"`
+	From        string `query:"from" maxLength:"64" doc:"RFC 3339 time, or a date (of Asia/Seoul): from its first moment; or position:N"`
+	To          string `query:"to" maxLength:"64" doc:"RFC 3339 time, or a date: through its last moment; or position:N. All count"`
+	Limit       int    `query:"limit" minimum:"1" maximum:"100" default:"20" doc:"How many items at most"`
+	Cursor      string `query:"cursor" maxLength:"1024" doc:"next_cursor of the page before"`
+}
+
+func (h handlers) events(ctx context.Context, in *eventsInput) (*answer[EventPage], error) {
+	return answered(h.desk(ctx).Events(ctx, Query(*in)))
+}
+
+type eventInput struct {
+	Event string `path:"event" maxLength:"64" doc:"Its position or its ID"`
+}
+
+func (h handlers) event(ctx context.Context, in *eventInput) (*answer[StoredEvent], error) {
+	return answered(h.desk(ctx).Event(ctx, in.Event))
+}
+
+type treeInput struct {
+	CommandID string `path:"command_id" maxLength:"64"`
+}
+
+func (h handlers) tree(ctx context.Context, in *treeInput) (*answer[Tree], error) {
+	return answered(h.desk(ctx).Tree(ctx, in.CommandID))
 }

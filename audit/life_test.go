@@ -539,4 +539,3 @@ func TestATimeIsTheLastEventRecordedByThen(t *testing.T) {
 		}
 	})
 }
-

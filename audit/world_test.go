@@ -137,9 +137,19 @@ func (w *world) append(stream, key string, by domain.Actor, command string, even
 
 func (w *world) appendRaw(stream, key string, by domain.Actor, command string, events ...eventstore.NewEvent) eventstore.Appended {
 	w.t.Helper()
+	id := w.nextCommand()
+	return w.appendAs(eventstore.Metadata{CommandID: id, Command: command, Actor: by, CorrelationID: id.String(), CausationID: id.String()}, stream, key, events...)
+}
+
+func (w *world) nextCommand() uuid.UUID {
 	w.asked++
-	id := uuid.NewSHA1(uuid.Nil, []byte{byte(w.asked >> 8), byte(w.asked)})
-	metadata, err := json.Marshal(eventstore.Metadata{CommandID: id, Command: command, Actor: by, CorrelationID: id.String(), CausationID: id.String()})
+	return uuid.NewSHA1(uuid.Nil, []byte{byte(w.asked >> 8), byte(w.asked)})
+}
+
+func (w *world) appendAs(m eventstore.Metadata, stream, key string, events ...eventstore.NewEvent) eventstore.Appended {
+	w.t.Helper()
+	id, by := m.CommandID, m.Actor
+	metadata, err := json.Marshal(m)
 	if err != nil {
 		w.t.Fatal(err)
 	}

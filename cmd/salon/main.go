@@ -36,8 +36,8 @@ type cli struct {
 	Token         tokenCmd         `cmd:"" help:"Mint a token with the local key."`
 	Doctor        doctorCmd        `cmd:"" help:"Check every part of a system; exit 1 when one is not well."`
 	Projections   projectionsCmd   `cmd:"" help:"Look at projections: lag, parked keys, versions; have parked keys tried again; rebuild, verify and switch versions."`
-	Events        eventsCmd        `cmd:"" help:"Seal, verify, prove, export and import the history."`
 	Notifications notificationsCmd `cmd:"" help:"Look at notifications that the webhook did not take; have them sent again."`
+	Events        eventsCmd        `cmd:"" help:"Look events up, and what caused what."`
 	State         stateCmd         `cmd:"" help:"What a stream, or a read model's rows, were at a moment: salon state groomer-kim --at 2026-11-24T14:03:00+09:00."`
 	Diff          diffCmd          `cmd:"" help:"What changed between two moments, by which event, command and person."`
 	OpenAPI       openAPICmd       `cmd:"" name:"openapi" help:"Print the OpenAPI 3.1 document."`

@@ -201,6 +201,10 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 	if n.sealing != nil {
 		group.Go(func() error { return n.sealing.Run(ctx) })
 	}
+	if lookups, can := n.store.(eventstore.Lookups); can && has(roleAdmin) {
+		indexer := &audit.Indexer{Store: n.store, Lookups: lookups, Log: n.tel.Log}
+		group.Go(func() error { return indexer.Run(ctx) })
+	}
 	if n.live != nil {
 		group.Go(func() error { return n.live.Run(ctx) })
 	}

@@ -25,6 +25,9 @@ type pastAsked interface {
 	Diff(ctx context.Context, stream, from, to string, limit int) (audit.Diff, error)
 	Rows(ctx context.Context, projection, name, at string, limit int) (audit.Rows, error)
 	RowsDiff(ctx context.Context, projection, name, from, to string, limit int) (audit.Diff, error)
+	Events(ctx context.Context, q audit.Query) (audit.EventPage, error)
+	Event(ctx context.Context, which string) (audit.StoredEvent, error)
+	Tree(ctx context.Context, commandID string) (audit.Tree, error)
 }
 
 // whichPast is a running salon up, by its data folder, or an event store.
@@ -136,6 +139,19 @@ func (n *node) pastRoutes(mux *http.ServeMux) {
 	answers("/past/rows/diff", func(ctx context.Context, d audit.Desk, q url.Values) (any, error) {
 		return d.RowsDiff(ctx, q.Get("projection"), q.Get("name"), q.Get("from"), q.Get("to"), number(q, "limit"))
 	})
+	answers("/past/events", func(ctx context.Context, d audit.Desk, q url.Values) (any, error) {
+		var asked audit.Query
+		if err := json.Unmarshal([]byte(q.Get("query")), &asked); err != nil {
+			return nil, err
+		}
+		return d.Events(ctx, asked)
+	})
+	answers("/past/event", func(ctx context.Context, d audit.Desk, q url.Values) (any, error) {
+		return d.Event(ctx, q.Get("which"))
+	})
+	answers("/past/tree", func(ctx context.Context, d audit.Desk, q url.Values) (any, error) {
+		return d.Tree(ctx, q.Get("command"))
+	})
 }
 
 // refusedPast is an error on its way over the socket.
@@ -191,4 +207,20 @@ func (d socketPast) Rows(ctx context.Context, projection, name, at string, limit
 
 func (d socketPast) RowsDiff(ctx context.Context, projection, name, from, to string, limit int) (out audit.Diff, err error) {
 	return out, d.call(ctx, "/past/rows/diff", url.Values{"projection": {projection}, "name": {name}, "from": {from}, "to": {to}, "limit": {strconv.Itoa(limit)}}, &out)
+}
+
+func (d socketPast) Events(ctx context.Context, q audit.Query) (out audit.EventPage, err error) {
+	b, err := json.Marshal(q)
+	if err != nil {
+		return out, err
+	}
+	return out, d.call(ctx, "/past/events", url.Values{"query": {string(b)}}, &out)
+}
+
+func (d socketPast) Event(ctx context.Context, which string) (out audit.StoredEvent, err error) {
+	return out, d.call(ctx, "/past/event", url.Values{"which": {which}}, &out)
+}
+
+func (d socketPast) Tree(ctx context.Context, commandID string) (out audit.Tree, err error) {
+	return out, d.call(ctx, "/past/tree", url.Values{"command": {commandID}}, &out)
 }

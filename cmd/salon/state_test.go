@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -104,6 +105,26 @@ func thePast(t *testing.T, id string, where ...string) {
 	} {
 		call(t, ask(c.args...)...).refused(t, c.code, c.says)
 	}
+	events := said(t, ask("events", "list", "--actor", "customer:minji", "--type", "reservation.confirmed.v1")...)
+	command := regexp.MustCompile(`reserve +([0-9a-f-]{36})`).FindStringSubmatch(events)
+	if command == nil || !strings.Contains(events, "groomer-kongi  6") {
+		t.Fatalf("minji's events:\n%s", events)
+	}
+	tree := said(t, ask("events", "tree", command[1])...)
+	if !strings.Contains(tree, "→ reserve  "+command[1]+"  by customer:minji") || !strings.Contains(tree, "reservation.confirmed.v1 at position 7, revision 6 of groomer-kongi") {
+		t.Errorf("the tree:\n%s", tree)
+	}
+	if out := said(t, ask("events", "tree", command[1], "--format", "dot")...); !strings.HasPrefix(out, "digraph causes {") || !strings.Contains(out, `label="reserve\ncustomer:minji"`) {
+		t.Errorf("the tree as a graph:\n%s", out)
+	}
+	if out := said(t, ask("events", "show", "7")...); !strings.Contains(out, `"type": "reservation.confirmed.v1"`) {
+		t.Errorf("an event:\n%s", out)
+	}
+	call(t, ask("events", "show", "nobody")...).refused(t, 2, "position or an ID")
+	call(t, ask("events", "show", "99999")...).refused(t, 1, "event.unknown")
+	call(t, ask("events", "tree", "7")...).refused(t, 2, "UUID")
+	call(t, ask("events", "list", "--stream", "groomer-nobody")...).refused(t, 1, "stream.unknown")
+	call(t, ask("events", "list", "--limit", "101")...).refused(t, 2, "--limit")
 	// Each was recorded, this one too; what was malformed was not asked.
 	var calls audit.Diff
 	stream := "admin-" + string(domain.System) + "-cli." + machineUser()
@@ -115,7 +136,7 @@ func thePast(t *testing.T, id string, where ...string) {
 		t.Errorf("the calls that were recorded: %+v", calls)
 	}
 	count := slices.IndexFunc(calls.Changes, func(c audit.Change) bool { return c.Field == "/calls" })
-	if count < 0 || *calls.Changes[count].After != 17.0 {
+	if count < 0 || *calls.Changes[count].After != 25.0 {
 		t.Errorf("the calls that were recorded: %+v", calls)
 	}
 }
