@@ -89,11 +89,12 @@ const (
 	maxReading = 16 // pages that are read from the read model or the store at once
 	fairShare  = 64 // messages of one room before the others have their turn
 
-	openAgain  = 500 * time.Millisecond
-	openWithin = 2 * time.Second
-	readyWait  = 5 * time.Second
-	drainGap   = time.Millisecond // between two sockets that are told to go: so many reconnects a second
-	drainAtEnd = 5 * time.Second
+	openAgain   = 500 * time.Millisecond
+	openWithin  = 2 * time.Second
+	readyWait   = 5 * time.Second
+	kafkaSilent = 20 * time.Second // after it, the node says that it does not follow
+	drainGap    = time.Millisecond // between two sockets that are told to go: so many reconnects a second
+	drainAtEnd  = 5 * time.Second
 )
 
 // Gateway serves sockets. Make it with New, add its route with Register, and Run it.
@@ -173,7 +174,7 @@ func bearerOf(r *http.Request) string {
 // Run follows the topic until ctx ends, then sends the sockets away, spread over some time, and waits for them.
 func (g *Gateway) Run(ctx context.Context) error {
 	t := &tail{
-		topic: g.cfg.TopicPrefix + chatrooms.Topic, brokers: g.cfg.Brokers, options: g.cfg.KafkaOptions, since: g.cfg.Recent, log: g.log,
+		topic: g.cfg.TopicPrefix + chatrooms.Topic, brokers: g.cfg.Brokers, options: g.cfg.KafkaOptions, since: g.cfg.Recent, silence: kafkaSilent, log: g.log,
 		record: g.record, missing: g.hub.forget,
 		ready: func(partitions int) {
 			g.partitions.Store(int64(partitions))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -23,6 +24,7 @@ type tail struct {
 	brokers []string
 	options []kgo.Opt
 	since   time.Duration // how far back it begins
+	silence time.Duration // how long Kafka may say nothing, which answers four times as often also when there is nothing new
 	log     *slog.Logger
 
 	// record is told of every event, in the order of its partition, each once.
@@ -71,14 +73,28 @@ func (t *tail) run(ctx context.Context) {
 	}
 }
 
+// answers notes when Kafka answered last. A client that is cut off tries again by itself and says nothing of it.
+type answers struct{ last atomic.Int64 }
+
+// OnBrokerE2E is kgo's hook.
+func (a *answers) OnBrokerE2E(_ kgo.BrokerMetadata, _ int16, e kgo.BrokerE2E) {
+	if e.WriteErr == nil && e.ReadErr == nil {
+		a.last.Store(time.Now().UnixNano())
+	}
+}
+
+func (a *answers) since() time.Duration { return time.Since(time.Unix(0, a.last.Load())) }
+
 func (t *tail) follow(ctx context.Context) error {
+	heard := &answers{}
 	client, err := kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers(t.brokers...),
 		kgo.ClientID("salon-live"),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()), // an offset that is gone is a hole to be seen, not one to be jumped over
 		kgo.FetchMinBytes(1),
-		kgo.FetchMaxWait(5 * time.Second), // how long the broker waits for the first byte: records are not held back by it
+		kgo.FetchMaxWait(t.silence / 4), // how long the broker waits for the first byte: records are not held back by it
 		kgo.MetadataMaxAge(time.Minute),
+		kgo.WithHooks(heard),
 	}, t.options...)...)
 	if err != nil {
 		return fmt.Errorf("follow %s: %w", t.topic, err)
@@ -95,14 +111,21 @@ func (t *tail) follow(ctx context.Context) error {
 	client.AddConsumePartitions(map[string]map[int32]kgo.Offset{t.topic: next})
 	t.ready(len(at))
 	for {
-		fetches := client.PollFetches(ctx)
+		polling, cancel := context.WithTimeout(ctx, t.silence)
+		fetches := client.PollFetches(polling)
+		cancel()
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		for _, e := range fetches.Errors() {
-			return fmt.Errorf("follow %s/%d: %w", t.topic, e.Partition, e.Err)
+			if !errors.Is(e.Err, context.DeadlineExceeded) {
+				return fmt.Errorf("follow %s/%d: %w", t.topic, e.Partition, e.Err)
+			}
 		}
 		fetches.EachRecord(t.take)
+		if silent := heard.since(); silent > t.silence {
+			return fmt.Errorf("follow %s: Kafka has not answered for %v", t.topic, silent.Round(time.Second))
+		}
 	}
 }
 

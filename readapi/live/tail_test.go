@@ -30,12 +30,12 @@ type line struct {
 	said   chan string // what the tail says: "3", "missing", "ready", "stopped"
 }
 
-func newLine(t *testing.T, since time.Duration) *line {
+func newLine(t *testing.T, since, silence time.Duration) *line {
 	t.Helper()
 	l := &line{t: t, broker: harness.NewBroker(t), said: make(chan string, 1000)}
 	l.connect()
 	follower := &tail{
-		topic: tailTopic, brokers: []string{l.broker.Addr}, since: since, log: slog.New(slog.DiscardHandler),
+		topic: tailTopic, brokers: []string{l.broker.Addr}, since: since, silence: silence, log: slog.New(slog.DiscardHandler),
 		record:  func(_ int32, r wire.Record) { l.said <- fmt.Sprint(r.Pos) },
 		missing: func(int32) { l.said <- "missing" },
 		ready:   func(int) { l.said <- "ready" },
@@ -121,7 +121,7 @@ func (l *line) says(want ...string) {
 
 func TestTheTailTellsEachEventOnceAndSeesWhatIsMissing(t *testing.T) {
 	t.Parallel()
-	l := newLine(t, time.Hour)
+	l := newLine(t, time.Hour, kafkaSilent)
 	for s := range l.said { // there is no topic
 		if s == "stopped" {
 			break
@@ -165,7 +165,7 @@ func TestTheTailTellsEachEventOnceAndSeesWhatIsMissing(t *testing.T) {
 
 func TestTheTailGoesOnWhereItWas(t *testing.T) {
 	t.Parallel()
-	l := newLine(t, time.Nanosecond) // it begins at the end
+	l := newLine(t, time.Nanosecond, kafkaSilent) // it begins at the end
 	l.create()
 	l.says("ready")
 	l.event("a", 1, 0)
@@ -197,10 +197,43 @@ func TestTheTailGoesOnWhereItWas(t *testing.T) {
 	l.says("4")
 }
 
+// TestATailThatIsCutOffSaysSo: the client under it tries again and says nothing. A quiet log is another thing.
+func TestATailThatIsCutOffSaysSo(t *testing.T) {
+	t.Parallel()
+	l := newLine(t, time.Hour, 2*time.Second)
+	l.create()
+	for s := range l.said {
+		if s == "ready" {
+			break
+		}
+	}
+	quiet := time.After(5 * time.Second) // more than Kafka may say nothing
+	for waiting := true; waiting; {
+		select {
+		case s := <-l.said:
+			t.Fatalf("the tail says %q of a quiet log", s)
+		case <-quiet:
+			waiting = false
+		}
+	}
+	l.broker.Close()
+	select {
+	case s := <-l.said:
+		if s != "stopped" {
+			t.Errorf("the tail says %q without Kafka", s)
+		}
+	case <-time.After(time.Minute):
+		t.Error("the tail does not say that it hears nothing")
+	}
+	l.broker.Open(t)
+	l.event("a", 1, 0)
+	l.says("ready", "1")
+}
+
 // TestATailThatWasAwayBeginsWhereItWas: however long that was, and whatever the log has forgotten since.
 func TestATailThatWasAwayBeginsWhereItWas(t *testing.T) {
 	t.Parallel()
-	l := newLine(t, time.Nanosecond)
+	l := newLine(t, time.Nanosecond, kafkaSilent)
 	l.create()
 	l.says("ready")
 	for pos := range uint64(5) {
