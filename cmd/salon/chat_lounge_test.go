@@ -62,7 +62,7 @@ func newLounge(t *testing.T, c, hurt *cluster, rooms int) *lounge {
 	p.w = newTown([]string{p.desk.url}, nil, c.mint(t))
 	var talking context.Context
 	talking, p.stop = context.WithCancel(t.Context())
-	t.Cleanup(p.stop)
+	t.Cleanup(func() { p.stop(); p.connected.Wait() })
 	for i := range rooms {
 		r := &pair{salon: salons(rooms)[i], customer: customersOf(rooms)[i]}
 		r.room = book(t, p.w, p.desk.url, r.salon, r.customer)
@@ -224,7 +224,7 @@ func (p *lounge) murmur() (end func()) {
 		for _, by := range []*liveclient.Client{r.onHurt, r.onWhole} {
 			all.Go(func() {
 				for ctx.Err() == nil {
-					if err := p.say(r, by, time.Minute); err != nil {
+					if err := p.say(r, by, time.Minute); err != nil && p.t.Context().Err() == nil {
 						p.t.Errorf("room %s: %v", r.room, err)
 					}
 					pause(ctx, 100*time.Millisecond)
@@ -232,7 +232,9 @@ func (p *lounge) murmur() (end func()) {
 			})
 		}
 	}
-	return func() { stop(); all.Wait() }
+	end = func() { stop(); all.Wait() }
+	p.t.Cleanup(end)
+	return end
 }
 
 // compare ends all connections, holds what each ear heard to its room's stream, and ends the nodes. Who left heard what was
