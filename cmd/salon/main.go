@@ -37,7 +37,7 @@ type cli struct {
 	Doctor        doctorCmd        `cmd:"" help:"Check every part of a system; exit 1 when one is not well."`
 	Projections   projectionsCmd   `cmd:"" help:"Look at projections: lag, parked keys, versions; have parked keys tried again; rebuild, verify and switch versions."`
 	Notifications notificationsCmd `cmd:"" help:"Look at notifications that the webhook did not take; have them sent again."`
-	Events        eventsCmd        `cmd:"" help:"Look events up, and what caused what."`
+	Events        eventsCmd        `cmd:"" help:"Look events up, and what caused what; seal, verify, prove, export and import the history."`
 	State         stateCmd         `cmd:"" help:"What a stream, or a read model's rows, were at a moment: salon state groomer-kim --at 2026-11-24T14:03:00+09:00."`
 	Diff          diffCmd          `cmd:"" help:"What changed between two moments, by which event, command and person."`
 	OpenAPI       openAPICmd       `cmd:"" name:"openapi" help:"Print the OpenAPI 3.1 document."`
