@@ -53,9 +53,10 @@ type room struct {
 	// window is the latest messages that the tail brought, without holes. It is only appended to and resliced: a slice of
 	// it may be read without the lock.
 	window []chatrooms.Message
-	gone   int         // messages before the window in the same piece of memory
-	read   [2]uint64   // how far a side has read, as the tail brought it
-	online [2]presence // whether a side has a socket on any node; known only while somebody is here
+	early  []chatrooms.Change // messages that wait for one before them
+	gone   int                // messages before the window in the same piece of memory
+	read   [2]uint64          // how far a side has read, as the tail brought it
+	online [2]presence        // whether a side has a socket on any node; known only while somebody is here
 
 	subs map[*subscription]struct{}
 	idle *list.Element // its place among the idle; nil while it has subscriptions
@@ -144,32 +145,51 @@ func (h *hub) apply(part int32, c chatrooms.Change) {
 			r.leave(side, c.Left.Seq)
 		}
 	}
+	h.takeEarly(r)
 	h.trim()
 }
 
+// maxEarly is how many early messages of a room wait for one before them.
+const maxEarly = 8
+
 // ahead is told of a message that was recorded a moment ago, before the log brings it: by whoever posted it here, or by
 // another node. It is taken only when nothing stands between it and what is known of the room, so that nobody who left in
-// between hears it, and the log will bring it as a repeat. Otherwise the log is waited for: that it brings everything is
-// what chat rests on; this makes it sooner.
+// between hears it, and the log will bring it as a repeat. Two that crossed on their way wait for each other. Otherwise the
+// log is waited for: that it brings everything is what chat rests on; this makes it sooner.
 func (h *hub) ahead(c chatrooms.Change) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	r := h.rooms[c.Room]
-	if r == nil || c.Message == nil || c.Revision != r.revision+1 && !r.opens(c) {
+	if r == nil || c.Message == nil || !r.follows(c) && (len(r.subs) == 0 || len(r.early) == maxEarly) {
 		return
 	}
-	if n := len(r.window); n > 0 && r.window[n-1].Seq != r.head { // the log lags behind the store: the window would get a hole
-		return
-	}
-	r.revision = c.Revision
-	h.append(r, *c.Message)
+	r.early = append(r.early, c)
+	h.takeEarly(r)
 	h.trim()
 }
 
-// opens tells whether a message is the one that opened the room: then nothing but the opening stands before it, which is
-// the first event of every room's stream, and was recorded together with it.
-func (r *room) opens(c chatrooms.Change) bool {
-	return r.loaded && r.revision == -1 && c.Revision == 1 && c.Message.Seq == 1
+// takeEarly takes the early messages that are next, one after the other, and forgets those that came otherwise.
+func (h *hub) takeEarly(r *room) {
+	for i := 0; i < len(r.early); i++ {
+		c := r.early[i]
+		next, came := r.follows(c), c.Revision <= r.revision
+		if !next && !came {
+			continue
+		}
+		r.early = slices.Delete(r.early, i, i+1)
+		i = -1 // it may be what another waited for
+		if n := len(r.window); came || n > 0 && r.window[n-1].Seq != r.head {
+			continue // the log lags behind the store: the window would get a hole
+		}
+		r.revision = c.Revision
+		h.append(r, *c.Message)
+	}
+}
+
+// follows tells whether a message is the very next event of the room's stream. A room's first one is, too: its opening
+// stands before it, and nothing else, and was recorded together with it.
+func (r *room) follows(c chatrooms.Change) bool {
+	return c.Revision == r.revision+1 || r.loaded && r.revision == -1 && c.Revision == 1 && c.Message.Seq == 1
 }
 
 func (h *hub) append(r *room, m chatrooms.Message) {

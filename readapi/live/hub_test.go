@@ -270,6 +270,9 @@ func (w *town) whole(t *rapid.T) {
 				t.Fatalf("the window of room %s has a hole", id)
 			}
 		}
+		if len(r.early) > maxEarly || slices.ContainsFunc(r.early, func(c chatrooms.Change) bool { return r.follows(c) || c.Revision <= r.revision }) {
+			t.Fatalf("%d early messages of room %s wait after revision %d: %+v", len(r.early), id, r.revision, r.early)
+		}
 		if r.gone > len(r.window) {
 			t.Fatalf("the window of room %s keeps %d messages that went, beside %d", id, r.gone, len(r.window))
 		}
@@ -533,5 +536,43 @@ func TestTheFirstMessageDoesNotWaitForTheLog(t *testing.T) {
 		if r.head != c.head {
 			t.Errorf("%s: the last message is %d, want %d", c.what, r.head, c.head)
 		}
+	}
+}
+
+// TestEarlyMessagesThatCrossWaitForEachOther: two nodes tell each other of what was posted at nearly the same time.
+func TestEarlyMessagesThatCrossWaitForEachOther(t *testing.T) {
+	t.Parallel()
+	h := newHub(bounds{100, 1 << 20, 100})
+	s := &socket{id: auth.Identity{Sub: "c", Role: "customer"}, woken: make(chan struct{}, 1), subs: map[string]*subscription{}}
+	r, err := h.enter("r", 0, func() (Membership, error) { return Membership{CustomerID: "c", GroomerID: "g", Revision: -1}, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := h.attach(r, s, 0); err != nil {
+		t.Fatal(err)
+	}
+	said := func(seq uint64, revision int64) chatrooms.Change {
+		return fact{room: "r", what: "message", seq: seq, revision: revision}.change()
+	}
+	for _, step := range []struct {
+		what string
+		do   func()
+		head uint64
+	}{
+		{"the third comes first", func() { h.ahead(said(3, 3)) }, 0},
+		{"then the second", func() { h.ahead(said(2, 2)) }, 0},
+		{"then the first, and all are shown", func() { h.ahead(said(1, 1)) }, 3},
+		{"one is missing", func() { h.ahead(said(5, 5)) }, 3},
+		{"which the log brings", func() { h.apply(0, said(4, 4)) }, 5},
+		{"somebody left meanwhile", func() { h.ahead(said(6, 7)) }, 5},
+		{"which the log brings as well", func() { h.apply(0, fact{room: "r", what: "left", side: customerSide, seq: 5, revision: 6}.change()) }, 6},
+		{"what came is not waited for", func() { h.ahead(said(6, 7)) }, 6},
+	} {
+		if step.do(); r.head != step.head {
+			t.Errorf("%s: the last message is %d, want %d", step.what, r.head, step.head)
+		}
+	}
+	if end := r.end(customerSide); end != 5 || len(r.early) != 0 {
+		t.Errorf("who left may read up to %d; %d messages wait", end, len(r.early))
 	}
 }
