@@ -225,7 +225,13 @@ func newTableSQL(d *Def, dialect reads.Dialect, version int) *tableSQL {
 	d = d.at(version)
 	t.at = d
 	t.columns = d.ColumnList("") + ", ordering_key"
-	t.insert = "INSERT INTO " + t.name + " (" + t.columns + ") VALUES "
+	t.insert = "INSERT INTO "
+	if dialect == reads.SQLite {
+		// Or it keeps, for each statement of several rows, what it changes a second time, to take the rows before a bad one back:
+		// whoever meets an error undoes the whole transaction.
+		t.insert = "INSERT OR FAIL INTO "
+	}
+	t.insert += t.name + " (" + t.columns + ") VALUES "
 	t.tuple = "(" + strings.Repeat("?, ", len(d.Columns)) + "?)"
 
 	isPK := map[int]bool{}
