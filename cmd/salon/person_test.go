@@ -151,7 +151,8 @@ func (s system) caughtUp(t *testing.T) {
 }
 
 // TestAnErasedPersonIsGone has a person erased and looks for their words in every answer, and in every file before and after;
-// then the folder is restored from a backup of before that, with the ledger of erasures and without.
+// the sealed history verifies all the same. Then the folder is restored from a backup of before that, with the ledger of
+// erasures and without.
 func TestAnErasedPersonIsGone(t *testing.T) {
 	t.Parallel()
 	f := &folder{data: filepath.Join(t.TempDir(), "data"), address: harness.Address(t)}
@@ -169,6 +170,9 @@ func TestAnErasedPersonIsGone(t *testing.T) {
 	notInFiles(t, f.data, reservation)
 
 	f.up(t)
+	if got := call(t, "events", "seal", "--data", f.data); got.code != 0 {
+		t.Fatalf("seal: exit %d\n%s%s", got.code, got.out, got.err)
+	}
 	call(t, "person", "erase", "customer/erin", "--data", f.data).refused(t, 2, "nothing was erased", "--confirm customer/erin")
 	call(t, "person", "erase", "customer/erin", "--confirm", "groomer/erin", "--data", f.data).refused(t, 2, "nothing was erased")
 	call(t, "person", "erase", "erin", "--confirm", "erin", "--data", f.data).refused(t, 2, "ROLE/SUB")
@@ -197,6 +201,9 @@ func TestAnErasedPersonIsGone(t *testing.T) {
 		}
 	}
 	gone("after the erasure")
+	if got := call(t, "events", "verify", "--data", f.data); got.code != 0 {
+		t.Errorf("verify: exit %d\n%s%s", got.code, got.out, got.err)
+	}
 	f.stop(t)
 
 	restore := func() {
