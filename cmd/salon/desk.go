@@ -78,8 +78,9 @@ func (d serverDesk) RetryNotifications(ctx context.Context, cause string) (int, 
 	return d.waiting.Retry(ctx, cause)
 }
 
-// needs are the servers that a call asks beside the reads database and the event store, where it is recorded.
-type needs struct{ kafka, redis bool }
+// needs are the servers that a call asks beside the reads database, unless it can do without, and the event store, where it is
+// recorded.
+type needs struct{ kafka, redis, noReads bool }
 
 // ask lets work ask the process that owns the data folder or, when servers are named, the servers.
 func (c *whichSystem) ask(ctx context.Context, also needs, work func(context.Context, operations) error) (err error) {
@@ -94,7 +95,7 @@ func (c *whichSystem) ask(ctx context.Context, also needs, work func(context.Con
 
 // withServers lets work use the reads database, the event store and what else it needs, open for as long as it takes.
 func withServers(ctx context.Context, s config.Servers, also needs, work func(*node) error) (err error) {
-	if err := s.Need(true, also.kafka, true, also.redis); err != nil {
+	if err := s.Need(true, also.kafka, !also.noReads, also.redis); err != nil {
 		return usage(err)
 	}
 	n := &node{servers: s}
@@ -107,10 +108,12 @@ func withServers(ctx context.Context, s config.Servers, also needs, work func(*n
 		n.redis = redis.NewClient(options)
 		defer n.redis.Close()
 	}
-	if n.reads, err = reads.Open(ctx, s.Reads); err != nil {
-		return err
+	if s.Reads != "" {
+		if n.reads, err = reads.Open(ctx, s.Reads); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, n.reads.Close()) }()
 	}
-	defer func() { err = errors.Join(err, n.reads.Close()) }()
 	if n.store, err = openEvents(ctx, s.Events, nil); err != nil {
 		return err
 	}
@@ -142,6 +145,15 @@ func (n *node) socketRoutes(mux *http.ServeMux) {
 	n.pastRoutes(mux)
 	n.personRoutes(mux, answer)
 	desk := func(r *http.Request) serverDesk { return n.deskOf(askedBy(r.URL.Query())) }
+	mux.HandleFunc("GET /preview", func(w http.ResponseWriter, r *http.Request) {
+		var q rebuild.PreviewRequest
+		if err := json.Unmarshal([]byte(r.URL.Query().Get("request")), &q); err != nil {
+			answer(w, nil, err)
+			return
+		}
+		out, err := n.preview(r.Context(), q, askedBy(r.URL.Query()))
+		answer(w, out, err)
+	})
 	mux.HandleFunc("GET /projections", func(w http.ResponseWriter, r *http.Request) {
 		all, err := desk(r).List(r.Context())
 		answer(w, all, err)

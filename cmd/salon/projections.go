@@ -20,6 +20,7 @@ import (
 type projectionsCmd struct {
 	List     projectionsListCmd     `cmd:"" help:"How far every projection is: lag in events and seconds, and what does not move. Exit 1 when one is stuck."`
 	Parked   projectionsParkedCmd   `cmd:"" help:"Keys of a projection that wait because one of their events could not be applied."`
+	Preview  projectionsPreviewCmd  `cmd:"" help:"Fold a range of events by a version and by the one that serves, in memory, and show what differs. Exit 1 when something does that the projection does not declare."`
 	Rebuild  projectionsRebuildCmd  `cmd:"" help:"Build a version from the event store, beside the one that serves. Follows until it keeps up with the log."`
 	Verify   projectionsVerifyCmd   `cmd:"" help:"Compare a version with the one that serves, row by row. Exit 1 when they differ."`
 	Switch   projectionsSwitchCmd   `cmd:"" help:"Answer reads from another version, which was verified and keeps up."`

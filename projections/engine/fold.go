@@ -33,7 +33,8 @@ func (p Projection) Uses(eventType string) bool {
 }
 
 // Replay folds events that follow one another from the beginning, in memory.
-func (u *Unit) Replay(p Projection, events ...Event) error {
+func (u *Unit) Replay(p Projection, events ...Event) (err error) {
+	defer caught(&err)
 	for _, e := range events {
 		if !p.Uses(e.Event.EventType()) {
 			continue
@@ -68,6 +69,9 @@ func (u *Unit) Rows(d *Def) []any {
 	}
 	return out
 }
+
+// Len is how many rows the unit holds, with those that it knows to be absent.
+func (u *Unit) Len() int { return len(u.rows) }
 
 // Keyed are the rows of any table that the unit holds, each with its ordering key.
 func (u *Unit) Keyed(d *Def) iter.Seq2[any, string] {

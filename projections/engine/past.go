@@ -14,7 +14,7 @@ func (u *Unit) Step(d Decoder, p Projection, r eventstore.Recorded) error {
 	if err != nil || !wanted {
 		return err
 	}
-	return replay(u, p, event)
+	return u.Replay(p, event)
 }
 
 // Touched is a row that was put or removed.

@@ -189,7 +189,7 @@ func (f *refold) through(ctx context.Context, to map[string]uint64) (failed *eve
 		event, wanted, err := f.d.Event(f.Projection, e)
 		if err == nil && wanted {
 			f.out.Events++
-			err = replay(f.unit, f.Projection, event)
+			err = f.unit.Replay(f.Projection, event)
 		}
 		if poison(err) {
 			return &e, err
@@ -202,12 +202,6 @@ func (f *refold) through(ctx context.Context, to map[string]uint64) (failed *eve
 		f.until[topic] = max(f.until[topic], at)
 	}
 	return nil, nil
-}
-
-// replay is Replay, with a panic of Keys caught as well.
-func replay(u *Unit, p Projection, e Event) (err error) {
-	defer caught(&err)
-	return u.Replay(p, e)
 }
 
 // take takes the key's partitions over for this transaction: nobody else writes them, and where they stand is where they will.

@@ -18,8 +18,8 @@ import (
 //
 // The slowest holds up all, since little is read ahead; one that fails ends the others.
 
-// history is where a pass reads events from: a store, or a feed.
-type history interface {
+// Events are what is read: a store's, a feed's, or those that were exported of one.
+type Events interface {
 	ReadAll(ctx context.Context, after uint64, f eventstore.Filter) iter.Seq2[eventstore.Recorded, error]
 }
 
@@ -57,7 +57,7 @@ func (f *feed) ReadAll(ctx context.Context, after uint64, filter eventstore.Filt
 }
 
 // together reads the store once after a position, and has each of the ranges folded meanwhile.
-func (k *work) together(ctx context.Context, ranges []eventstore.SliceRange, after uint64, without []string, fold func(context.Context, history, eventstore.SliceRange) error) error {
+func (k *work) together(ctx context.Context, ranges []eventstore.SliceRange, after uint64, without []string, fold func(context.Context, Events, eventstore.SliceRange) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	var of [eventstore.Slices]*feed
 	feeds := make([]*feed, len(ranges))

@@ -123,7 +123,7 @@ func (k *work) load(ctx context.Context, p engine.Projection) error {
 	defer bulk.Close()
 	defer k.keepPace(ctx)()
 	skips := bulk.Skips()
-	fold := func(ctx context.Context, from history, slices eventstore.SliceRange) error {
+	fold := func(ctx context.Context, from Events, slices eventstore.SliceRange) error {
 		return k.pass(ctx, from, bulk, todo, eventstore.Filter{Slices: slices, Without: skips})
 	}
 	if k.Scans {
@@ -153,7 +153,7 @@ func (k *work) load(ctx context.Context, p engine.Projection) error {
 
 // pass folds a range of slices, or the part of it that fits into memory, and writes down its rows. An event that fails by
 // itself parks its key: the range is left to another pass, without what follows for that.
-func (k *work) pass(ctx context.Context, from history, bulk *engine.Bulk, todo *todo, f eventstore.Filter) error {
+func (k *work) pass(ctx context.Context, from Events, bulk *engine.Bulk, todo *todo, f eventstore.Filter) error {
 	failed := k.once(ctx, from, bulk, todo, &f)
 	p, again, err := bulk.Park(ctx, k.Store, k.run.plan.partitions(), failed)
 	if !again {
@@ -166,7 +166,7 @@ func (k *work) pass(ctx context.Context, from history, bulk *engine.Bulk, todo *
 }
 
 // once narrows the range to what fits into memory. Of a single slice that does not, it writes down one part after the other.
-func (k *work) once(ctx context.Context, from history, bulk *engine.Bulk, todo *todo, f *eventstore.Filter) error {
+func (k *work) once(ctx context.Context, from Events, bulk *engine.Bulk, todo *todo, f *eventstore.Filter) error {
 	after := todo.through(f.Slices)
 	fill := bulk.New(after)
 	for {
@@ -226,7 +226,7 @@ func (k *work) remark(ctx context.Context, text string) {
 }
 
 // read folds events after a position, up to the head of the plan or until the Filling is full.
-func (k *work) read(ctx context.Context, from history, fill *engine.Filling, after *uint64, f eventstore.Filter) (full bool, err error) {
+func (k *work) read(ctx context.Context, from Events, fill *engine.Filling, after *uint64, f eventstore.Filter) (full bool, err error) {
 	if fill.Full() { // still, when it was narrowed
 		return true, nil
 	}

@@ -139,7 +139,7 @@ func TestAReaderEndsWithAWorkerThatFails(t *testing.T) {
 	}{"a worker": {newEndless(1_000_000, 2000, 1, 1<<30), true}, "the store": {&failing{broken}, false}} {
 		k := &work{Worker: &Worker{Store: c.store}, run: Run{plan: &plan{Head: 1 << 40}}}
 		var whole atomic.Int64
-		err := k.together(t.Context(), []eventstore.SliceRange{{From: 0, To: 512}, {From: 512, To: 1024}}, 0, nil, func(ctx context.Context, from history, r eventstore.SliceRange) error {
+		err := k.together(t.Context(), []eventstore.SliceRange{{From: 0, To: 512}, {From: 512, To: 1024}}, 0, nil, func(ctx context.Context, from Events, r eventstore.SliceRange) error {
 			n := 0
 			for _, err := range from.ReadAll(ctx, 0, eventstore.Filter{Slices: r}) {
 				if err != nil {

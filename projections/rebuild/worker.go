@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
 	"runtime"
 	"strings"
@@ -20,7 +19,7 @@ import (
 
 // Source is what a rebuild needs of an event store; the contract is that of eventstore.Store.
 type Source interface {
-	ReadAll(ctx context.Context, after uint64, f eventstore.Filter) iter.Seq2[eventstore.Recorded, error]
+	Events
 	Head(ctx context.Context) (eventstore.Head, error)
 }
 
