@@ -131,11 +131,11 @@ func (s *shown) all() (map[string]any, error) {
 // changed is a field that some event has changed: what it was at first, and what it is.
 type changed struct {
 	field         string
-	before, after field
-	cause         Cause
+	before, after side
+	by            *eventstore.Recorded
 }
 
-type field struct {
+type side struct {
 	value any
 	there bool
 }
@@ -165,12 +165,12 @@ func (c *comparison) changedBy(r eventstore.Recorded, s subject) error {
 		}
 		for name, v := range after {
 			if old, there := before[name]; !there || !reflect.DeepEqual(old, v) {
-				c.note(name, field{old, there}, field{v, true}, r)
+				c.note(name, side{old, there}, side{v, true}, &r)
 			}
 		}
 		for name, old := range before {
 			if _, still := after[name]; !still {
-				c.note(name, field{old, true}, field{}, r)
+				c.note(name, side{old, true}, side{}, &r)
 			}
 		}
 		c.parts[at] = is
@@ -178,13 +178,13 @@ func (c *comparison) changedBy(r eventstore.Recorded, s subject) error {
 	return nil
 }
 
-func (c *comparison) note(name string, before, after field, r eventstore.Recorded) {
+func (c *comparison) note(name string, before, after side, r *eventstore.Recorded) {
 	f, again := c.changed[name]
 	if !again {
 		f = &changed{field: name, before: before}
 		c.changed[name] = f
 	}
-	f.after, f.cause = after, causeOf(r)
+	f.after, f.by = after, r
 }
 
 func (p *Past) diff(ctx context.Context, s subject, h trail, start, end eventstore.Place, limit int) (Diff, told, error) {
@@ -209,7 +209,7 @@ func (p *Past) diff(ctx context.Context, s subject, h trail, start, end eventsto
 	}
 	out := Diff{From: at(start), To: at(end), Changes: []Change{}, Stopped: t.stopped}
 	all := slices.SortedFunc(maps.Values(c.changed), func(a, b *changed) int {
-		return cmp.Or(cmp.Compare(a.cause.Event.Position, b.cause.Event.Position), cmp.Compare(a.field, b.field))
+		return cmp.Or(cmp.Compare(a.by.Position, b.by.Position), cmp.Compare(a.field, b.field))
 	})
 	for _, f := range all {
 		if reflect.DeepEqual(f.before, f.after) {
@@ -229,20 +229,20 @@ func (p *Past) diff(ctx context.Context, s subject, h trail, start, end eventsto
 
 // open is a changed field as its reader sees it.
 func (p *Past) open(ctx context.Context, f *changed) (Change, error) {
-	out, o := Change{Field: f.field, Cause: f.cause}, opening{texts: p.Texts}
-	for _, side := range []struct {
+	out, o := Change{Field: f.field, Cause: causeOf(*f.by)}, opening{texts: p.Texts}
+	for _, one := range []struct {
 		name string
-		of   field
+		of   side
 		into **any
 	}{{"before", f.before, &out.Before}, {"after", f.after, &out.After}} {
-		if !side.of.there {
+		if !one.of.there {
 			continue
 		}
-		v, err := o.open(ctx, pointer(side.name), side.of.value)
+		v, err := o.open(ctx, pointer(one.name), one.of.value)
 		if err != nil {
 			return out, err
 		}
-		*side.into = &v
+		*one.into = &v
 	}
 	out.Unopened = o.unopened
 	return out, nil

@@ -148,8 +148,8 @@ var errNoRow = domain.Refuse("row.unknown", "")
 // found are the rows of a name: those of one ordering key, all of them or the named ones.
 type found struct {
 	key  string
-	rows map[string]part // by pointer
-	last map[string]Cause
+	rows map[string]part                 // by pointer
+	last map[string]*eventstore.Recorded // that changed it
 	told
 }
 
@@ -162,13 +162,13 @@ func (p *Past) find(ctx context.Context, v engine.Projection, name string, throu
 		if key == name {
 			wanted = ""
 		}
-		f := found{key: key, rows: map[string]part{}, last: map[string]Cause{}}
+		f := found{key: key, rows: map[string]part{}, last: map[string]*eventstore.Recorded{}}
 		s := p.rowSubject(v, wanted)
 		var err error
 		f.told, err = p.keyHistory(ctx, key).fold(s, through, watch{after: func(r eventstore.Recorded) error {
 			for part := range s.touched() {
 				at := pointer(part.path...)
-				if f.last[at] = causeOf(r); part.value == nil {
+				if f.last[at] = &r; part.value == nil {
 					delete(f.rows, at)
 				} else {
 					f.rows[at] = part
@@ -224,7 +224,7 @@ func (p *Past) Rows(ctx context.Context, projection, name string, m Moment, limi
 		if err != nil {
 			return Rows{}, err
 		}
-		out.Rows = append(out.Rows, Row{part.path[0], row.(map[string]any), f.last[at]})
+		out.Rows = append(out.Rows, Row{part.path[0], row.(map[string]any), causeOf(*f.last[at])})
 	}
 	out.Unopened = o.unopened
 	return out, nil

@@ -1,8 +1,10 @@
 package audit
 
 import (
+	"cmp"
 	"iter"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,21 +32,61 @@ type part struct {
 	show  func(value any) (any, error) // as JSON
 }
 
-// aggregate is a kind of stream: how its state is folded, and of what parts it consists.
+// piece is a part of a stream's state: a field of it, or an item of one of its lists.
+type piece struct {
+	place int // of the field or list in the state
+	name  string
+	id    string // of an item
+	value any
+}
+
+func (p piece) part() part {
+	if p.id == "" {
+		return part{[]string{p.name}, p.value, valueOf}
+	}
+	return part{[]string{p.name, p.id}, p.value, valueOf}
+}
+
+// compare is by the order in which pieces are listed.
+func (p piece) compare(q piece) int {
+	return cmp.Or(cmp.Compare(p.place, q.place), cmp.Compare(p.id, q.id))
+}
+
+// same tells whether a piece is what it was. Items are pointers, and a fold shares those that it does not change.
+func (p piece) same(q piece) bool {
+	if p.id != "" {
+		return p.value == q.value
+	}
+	return reflect.DeepEqual(p.value, q.value)
+}
+
+// aggregate is a kind of stream: how its state is folded, and of what it consists.
 type aggregate struct {
 	zero   any
 	evolve func(state any, f domain.Fact) any
-	parts  func(state any) iter.Seq2[[]string, any]
-	lists  []string // parts with a list each, shown also when it is empty
+	fields []field                                              // that are shown
+	items  func(state any, add func(list, id string, item any)) // of the lists, by ID
+	lists  []string
 }
 
-func kindOf[S any](evolve func(S, domain.Fact) S) aggregate {
+// field is a field of a state by its JSON name.
+type field struct {
+	name  string
+	index int
+}
+
+// kindOf makes an aggregate that shows every field of its state but those left out.
+func kindOf[S any](evolve func(S, domain.Fact) S, without ...string) aggregate {
 	var zero S
-	return aggregate{
-		zero:   zero,
-		evolve: func(s any, f domain.Fact) any { return evolve(s.(S), f) },
-		parts:  func(s any) iter.Seq2[[]string, any] { return fieldsOf(s) },
+	a := aggregate{zero: zero, evolve: func(s any, f domain.Fact) any { return evolve(s.(S), f) }}
+	t := reflect.TypeFor[S]()
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		if name != "" && !slices.Contains(without, name) {
+			a.fields = append(a.fields, field{name, i})
+		}
 	}
+	return a
 }
 
 // aggregateOf finds the kind by the stream's category.
@@ -52,8 +94,10 @@ func aggregateOf(stream string) (aggregate, bool) {
 	category, _, _ := strings.Cut(stream, "-")
 	switch category {
 	case "groomer":
-		a := kindOf(groomer.Evolve)
-		a.parts, a.lists = bookParts, []string{"holds", "reservations", "kept", "time_off"}
+		// What only serves to decide faster is left out: the index of all IDs, and the reservation that changed last.
+		lists := []string{"holds", "reservations", "kept", "time_off"}
+		a := kindOf(groomer.Evolve, append([]string{"ids", "latest"}, lists...)...)
+		a.lists, a.items = lists, bookItems
 		return a, true
 	case "chat":
 		return kindOf(chat.Evolve), true
@@ -67,59 +111,35 @@ func aggregateOf(stream string) (aggregate, bool) {
 	return aggregate{}, false
 }
 
-// fieldsOf yields the fields of a state by their JSON names, but those left out.
-func fieldsOf(state any, without ...string) iter.Seq2[[]string, any] {
-	return func(yield func([]string, any) bool) {
-		v := reflect.ValueOf(state)
-	fields:
-		for i := range v.NumField() {
-			name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
-			if name == "" {
-				continue
-			}
-			for _, w := range without {
-				if w == name {
-					continue fields
-				}
-			}
-			if !yield([]string{name}, v.Field(i).Interface()) {
-				return
-			}
-		}
+// bookItems are the holds, reservations and times off of a groomer's book.
+func bookItems(state any, add func(list, id string, item any)) {
+	g := state.(groomer.Groomer)
+	for h := range g.Holds.All() {
+		add("holds", h.HoldID, h)
+	}
+	for r := range g.Reservations.All() {
+		add("reservations", r.ReservationID, r)
+	}
+	for r := range g.Kept.All() {
+		add("kept", r.ReservationID, r)
+	}
+	for t := range g.TimeOff.All() {
+		add("time_off", t.TimeOffID, t)
 	}
 }
 
-// bookParts are the parts of a groomer's book: each hold, reservation and time off by its ID. What only serves to decide
-// faster is left out: the index of all IDs, and the reservation that changed last.
-func bookParts(state any) iter.Seq2[[]string, any] {
-	g := state.(groomer.Groomer)
-	return func(yield func([]string, any) bool) {
-		for path, v := range fieldsOf(g, "holds", "reservations", "kept", "time_off", "ids", "latest") {
-			if !yield(path, v) {
-				return
-			}
-		}
-		for h := range g.Holds.All() {
-			if !yield([]string{"holds", h.HoldID}, h) {
-				return
-			}
-		}
-		for r := range g.Reservations.All() {
-			if !yield([]string{"reservations", r.ReservationID}, r) {
-				return
-			}
-		}
-		for r := range g.Kept.All() {
-			if !yield([]string{"kept", r.ReservationID}, r) {
-				return
-			}
-		}
-		for t := range g.TimeOff.All() {
-			if !yield([]string{"time_off", t.TimeOffID}, t) {
-				return
-			}
-		}
+// pieces lists a state, in order, behind what is in into.
+func (a *aggregate) pieces(state any, into []piece) []piece {
+	v := reflect.ValueOf(state)
+	for _, f := range a.fields {
+		into = append(into, piece{f.index, f.name, "", v.Field(f.index).Interface()})
 	}
+	if a.items != nil {
+		a.items(state, func(list, id string, item any) {
+			into = append(into, piece{v.NumField() + slices.Index(a.lists, list), list, id, item})
+		})
+	}
+	return into
 }
 
 // calls is what the stream of an admin's calls comes to. Nothing is decided by it, so it is folded here alone.
@@ -144,7 +164,8 @@ type streamSubject struct {
 	codec *eventstore.Codec
 	state any
 	begun bool
-	seen  map[string]part // when it was last asked
+	seen  []piece // when it was last asked
+	spare []piece
 }
 
 func (s *streamSubject) step(r eventstore.Recorded) error {
@@ -156,30 +177,38 @@ func (s *streamSubject) step(r eventstore.Recorded) error {
 	return nil
 }
 
+// touched walks along the pieces as they were and as they are.
 func (s *streamSubject) touched() iter.Seq[part] {
 	return func(yield func(part) bool) {
 		if !s.begun {
 			return
 		}
-		before := s.seen
-		s.seen = make(map[string]part, len(before))
-		var changed []part
-		for path, v := range s.parts(s.state) {
-			p := part{path, v, valueOf}
-			key := pointer(path...)
-			s.seen[key] = p
-			// Parts that are the same pointer are equal at once: a fold shares what it does not change.
-			if was, there := before[key]; !there || !reflect.DeepEqual(was.value, v) {
-				changed = append(changed, p)
+		was, is := s.seen, s.pieces(s.state, s.spare[:0])
+		s.seen, s.spare = is, was
+		for len(was)+len(is) > 0 {
+			order := 0
+			switch {
+			case len(was) == 0:
+				order = 1
+			case len(is) == 0:
+				order = -1
+			default:
+				order = was[0].compare(is[0])
 			}
-		}
-		for key, was := range before {
-			if _, still := s.seen[key]; !still {
-				changed = append(changed, part{was.path, nil, valueOf})
+			changed := true
+			var p piece
+			if order <= 0 {
+				p = was[0]
+				was = was[1:]
 			}
-		}
-		for _, p := range changed {
-			if !yield(p) {
+			if order >= 0 {
+				changed = order > 0 || !p.same(is[0])
+				p = is[0]
+				is = is[1:]
+			} else {
+				p.value = nil
+			}
+			if changed && !yield(p.part()) {
 				return
 			}
 		}
