@@ -206,23 +206,25 @@ func (q *query) matches(r eventstore.Recorded) bool {
 		(q.Correlation == "" || m.CorrelationID == q.Correlation)
 }
 
-// value is what the index is asked for: what the fewest events have.
-func (q *query) value() (int64, bool) {
+// values are what the index is asked for: of the conditions, what the fewest events have. None: the store itself knows its
+// streams and keys, and everything is in its order.
+func (q *query) values() []int64 {
 	switch {
 	case q.Command != "":
-		return eventstore.LookupValue(byCommand, q.Command), true
+		return []int64{eventstore.LookupValue(byCommand, q.Command)}
 	case q.Correlation != "":
-		// Of a command that nobody gave another one, it is the command's ID, which alone is noted; of others with the same
-		// correlation both are asked, see correlated.
-		return eventstore.LookupValue(byCorrelation, q.Correlation), true
+		values := []int64{eventstore.LookupValue(byCorrelation, q.Correlation)}
+		if id, isID := commandText(q.Correlation); isID { // a correlation that is the command's ID is noted as that alone
+			values = append(values, eventstore.LookupValue(byCommand, id))
+		}
+		return values
 	case q.Stream != "" || q.Key != "":
-		return 0, false // the store itself knows those
 	case q.Actor != "":
-		return eventstore.LookupValue(byActor, q.Actor), true
+		return []int64{eventstore.LookupValue(byActor, q.Actor)}
 	case q.Type != "":
-		return eventstore.LookupValue(byType, q.Type), true
+		return []int64{eventstore.LookupValue(byType, q.Type)}
 	}
-	return 0, false
+	return nil
 }
 
 // Events lists events.
@@ -239,11 +241,7 @@ func (p *Past) Events(ctx context.Context, asked Query) (EventPage, error) {
 			return EventPage{}, err
 		}
 		out.IndexedThrough = &through
-		if value, indexed := q.value(); indexed {
-			values := []int64{value}
-			if id, isID := commandText(q.Correlation); isID && q.Command == "" {
-				values = append(values, eventstore.LookupValue(byCommand, id))
-			}
+		if values := q.values(); len(values) > 0 {
 			events = p.lookedUp(ctx, lookups, values, q.after, min(through, q.end))
 		}
 	}
