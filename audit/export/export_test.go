@@ -19,6 +19,8 @@ import (
 	"github.com/dangdangsalon/salon/audit/seal"
 	"github.com/dangdangsalon/salon/domain"
 	"github.com/dangdangsalon/salon/eventstore"
+	"github.com/dangdangsalon/salon/eventstore/esdb"
+	"github.com/dangdangsalon/salon/eventstore/esdb/esdbtest"
 	"github.com/dangdangsalon/salon/eventstore/postgres"
 	"github.com/dangdangsalon/salon/eventstore/sqlite"
 	"github.com/dangdangsalon/salon/internal/harness"
@@ -69,7 +71,7 @@ func opened(t testing.TB, s store, err error) store {
 var kinds = map[string]func(testing.TB) store{"sqlite": newSQLite, "postgres": newPostgres}
 
 // write appends commands with no, one and two events, and seals most of them in blocks of 16.
-func write(t testing.TB, s store, k seal.Key, n int) {
+func write(t testing.TB, s seal.Store, k seal.Key, n int) {
 	t.Helper()
 	for i := range n {
 		stream, id := fmt.Sprintf("groomer-%d", i%5), uuid.NewSHA1(uuid.Nil, fmt.Append(nil, i))
@@ -88,7 +90,7 @@ func write(t testing.TB, s store, k seal.Key, n int) {
 			t.Fatal(err)
 		}
 		if i == n*4/5 || i == n/3 {
-			if _, err := (&seal.Sealer{Store: s, Key: k, Dense: true, Most: 16}).Seal(t.Context()); err != nil {
+			if _, err := (&seal.Sealer{Store: s, Key: k, Most: 16}).Seal(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -142,7 +144,7 @@ type contents struct {
 	Seals    []eventstore.Seal
 }
 
-func contentsOf(t testing.TB, s store) (c contents) {
+func contentsOf(t testing.TB, s seal.Store) (c contents) {
 	t.Helper()
 	var ids []uuid.UUID
 	var runs seal.Runs
@@ -241,6 +243,70 @@ func TestExportAndImportAreTheSameHistory(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// EventStoreDB's history moves to the other stores, which number its events from 1; hashes, order and seals are the same.
+func TestEventStoreDBMovesToAnotherStore(t *testing.T) {
+	t.Parallel()
+	s, err := esdb.Open(t.Context(), esdb.Config{URL: esdbtest.New(t).URL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	k, path := newKey(t), filepath.Join(t.TempDir(), "history.jsonl")
+	write(t, s, k, 60)
+	o := order(path)
+	o.Dense = false
+	if _, err := export.Write(t.Context(), s, o); err != nil {
+		t.Fatal(err)
+	}
+	if r := verified(t, path, k); r.Finding != nil || r.Seals < 3 {
+		t.Fatalf("the export: %+v, %v", r, r.Finding)
+	}
+	want := contentsOf(t, s)
+	numbers := map[uint64]uint64{}
+	for i, r := range want.Events {
+		numbers[r.Position] = uint64(i + 1)     //nolint:gosec // not negative
+		want.Events[i].Position = uint64(i + 1) //nolint:gosec // not negative
+	}
+	for i := range want.Commands {
+		want.Commands[i].Position = numbers[want.Commands[i].Position]
+	}
+	for i := range want.Silent {
+		want.Silent[i].Position, want.Silent[i].Silent = numbers[want.Silent[i].Position], uint64(i+1) //nolint:gosec // not negative
+	}
+	for i := range want.Seals {
+		want.Seals[i].Through = numbers[want.Seals[i].Through]
+		want.Seals[i].SilentThrough = 0 // compared by the verification
+	}
+	for kind, fresh := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			into := fresh(t)
+			f, err := export.Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			if err := export.Import(t.Context(), f, into, nil); err != nil {
+				t.Fatal(err)
+			}
+			got := contentsOf(t, into)
+			for i := range got.Seals {
+				got.Seals[i].SilentThrough = 0
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("contents (-exported +imported):\n%s", diff)
+			}
+			known, err := seal.Known(k.Public)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r, err := seal.Verify(t.Context(), into, seal.Options{Dense: true, Known: known}); err != nil || r.Finding != nil || r.Seals != uint64(len(want.Seals)) {
+				t.Errorf("%+v, %v: %v", r, r.Finding, err)
+			}
+		})
 	}
 }
 

@@ -15,6 +15,8 @@ import (
 	"github.com/dangdangsalon/salon/audit/seal"
 	"github.com/dangdangsalon/salon/domain"
 	"github.com/dangdangsalon/salon/eventstore"
+	"github.com/dangdangsalon/salon/eventstore/esdb"
+	"github.com/dangdangsalon/salon/eventstore/esdb/esdbtest"
 	"github.com/dangdangsalon/salon/eventstore/postgres"
 	"github.com/dangdangsalon/salon/eventstore/sqlite"
 	"github.com/dangdangsalon/salon/internal/harness"
@@ -129,6 +131,17 @@ func key(t testing.TB) seal.Key {
 
 func sealer(s seal.Store, k seal.Key, heads ...seal.Head) *seal.Sealer {
 	return &seal.Sealer{Store: s, Key: k, Dense: true, Heads: heads, Most: 16}
+}
+
+// newEventStoreDB is a server in this process, whose positions are not dense.
+func newEventStoreDB(t testing.TB) store {
+	t.Helper()
+	s, err := esdb.Open(t.Context(), esdb.Config{URL: esdbtest.New(t).URL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
 }
 
 func sealAll(t testing.TB, s *seal.Sealer) []seal.Body {

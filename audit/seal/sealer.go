@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -45,6 +46,8 @@ type Sealer struct {
 	Now   func() time.Time // defaults to time.Now
 	// Most bounds a block. Defaults to MostEvents; tests take less.
 	Most int
+
+	one sync.Mutex // of this process's calls at a time
 }
 
 // Run seals what is new, each minute, until ctx ends. What fails is said, and tried again.
@@ -65,6 +68,8 @@ func (s *Sealer) Run(ctx context.Context) error {
 
 // Seal seals every event that is there now, and answers the seals that it made.
 func (s *Sealer) Seal(ctx context.Context) (made []Body, err error) {
+	s.one.Lock()
+	defer s.one.Unlock()
 	if err := s.catchUp(ctx); err != nil {
 		return nil, err
 	}
@@ -85,10 +90,8 @@ func (s *Sealer) Seal(ctx context.Context) (made []Body, err error) {
 			return made, err
 		}
 		made = append(made, b)
-		for _, h := range s.Heads {
-			if err := h.Keep(ctx, next); err != nil {
-				return made, fmt.Errorf("keep the head of seal %d elsewhere: %w", next.Block, err)
-			}
+		if err := s.catchUp(ctx); err != nil { // another's seal may stand before it
+			return made, err
 		}
 	}
 }

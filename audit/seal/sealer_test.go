@@ -42,6 +42,49 @@ func TestSealersDoEachOtherNoHarm(t *testing.T) {
 	})
 }
 
+// On EventStoreDB, too, where positions have holes and commands are claims.
+func TestEventStoreDBIsSealed(t *testing.T) {
+	t.Parallel()
+	s, k := newEventStoreDB(t), key(t)
+	known, err := seal.Known(k.Public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sealers sync.WaitGroup
+	for round := range 3 {
+		write(t, s, round*30, round*30+30)
+		for range 2 {
+			sealers.Go(func() {
+				of := sealer(s, k)
+				of.Dense = false
+				if _, err := of.Seal(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	sealers.Wait()
+	of := sealer(s, k)
+	of.Dense = false
+	sealAll(t, of)
+	events := all(t, s)
+	r, err := seal.Verify(t.Context(), s, seal.Options{Known: known})
+	if err != nil || r.Finding != nil || r.Unsealed != 0 || r.Events != uint64(len(events)) || r.Commands < 90 {
+		t.Errorf("%+v, %v: %v", r, r.Finding, err)
+	}
+	p, err := seal.Prove(t.Context(), s, events[20].Position)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if proven, err := seal.Check(b, known); err != nil || proven.Event.ID != events[20].ID {
+		t.Errorf("proven is %s: %v", proven.Event.ID, err)
+	}
+}
+
 // What is damaged is not vouched for.
 func TestDamageIsNotSealed(t *testing.T) {
 	t.Parallel()
@@ -71,6 +114,7 @@ func TestHeadsGoElsewhere(t *testing.T) {
 		}
 		return notes
 	}
+	var end uint64
 	d := newSQLite(t)
 	d.use(t, func(s store) {
 		write(t, s, 0, 30)
@@ -91,7 +135,37 @@ func TestHeadsGoElsewhere(t *testing.T) {
 			t.Errorf("after a cut-off line: %v\n%s", err, cmp.Diff(string(b), string(again)))
 		}
 	})
-	d.hand(t).do("DELETE FROM seals WHERE block = 3")
+	// Sealers with files of their own each get every head, whoever made it.
+	other := filepath.Join(t.TempDir(), "other.jsonl")
+	d.use(t, func(s store) {
+		one, two := sealer(s, k, fresh()), sealer(s, k, &seal.HeadFile{Path: other})
+		var both sync.WaitGroup
+		for round := range 6 {
+			write(t, s, 100+round*30, 100+round*30+30)
+			for _, of := range []*seal.Sealer{one, two, one} {
+				both.Go(func() {
+					if _, err := of.Seal(t.Context()); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+		}
+		both.Wait()
+		sealAll(t, one)
+		sealAll(t, two)
+		theirs, err := seal.ReadHeads(other)
+		if diff := cmp.Diff(heads(), theirs); err != nil || diff != "" || len(theirs) < 8 {
+			t.Errorf("%d heads, %v (-one +other):\n%s", len(theirs), err, diff)
+		}
+		last := len(theirs)
+		for block := 1; block <= last; block++ {
+			if theirs[uint64(block)] == "" { //nolint:gosec // a test's
+				t.Errorf("head %d is missing", block)
+			}
+		}
+		end = uint64(last) //nolint:gosec // a test's
+	})
+	d.hand(t).do("DELETE FROM seals WHERE block = ?", end)
 	d.use(t, func(s store) {
 		if _, err := sealer(s, k, fresh()).Seal(t.Context()); !errors.Is(err, seal.ErrElsewhere) {
 			t.Errorf("the last seal is gone: want ErrElsewhere, got: %v", err)
@@ -100,7 +174,7 @@ func TestHeadsGoElsewhere(t *testing.T) {
 		if _, err := sealer(s, k, fresh()).Seal(t.Context()); !errors.Is(err, seal.ErrElsewhere) {
 			t.Errorf("the last seal is another: want ErrElsewhere, got: %v", err)
 		}
-		if r := verify(t, s, seal.Options{Elsewhere: heads()}, k.Public); r.Finding == nil || r.Finding.What != seal.SealChanged || r.Finding.Block != 3 {
+		if r := verify(t, s, seal.Options{Elsewhere: heads()}, k.Public); r.Finding == nil || r.Finding.What != seal.SealChanged || r.Finding.Block != end {
 			t.Errorf("%+v", r.Finding)
 		}
 		if r := verify(t, s, seal.Options{}, k.Public); r.Finding != nil {

@@ -20,20 +20,16 @@ import (
 	"github.com/dangdangsalon/salon/projections/admin"
 )
 
-// ledger is an event store that can be sealed, verified, exported and filled.
+// ledger is an event store that can be sealed, verified and exported.
 type ledger interface {
 	store
 	eventstore.Ledger
-	eventstore.Loader
 }
-
-// errNoLedger is EventStoreDB.
-var errNoLedger = errors.New("this event store is not sealed, exported or filled yet: PostgreSQL and SQLite are")
 
 func ledgerOf(s store) (ledger, error) {
 	l, ok := s.(ledger)
 	if !ok {
-		return nil, errNoLedger
+		return nil, errors.New("this event store cannot be sealed or exported")
 	}
 	return l, nil
 }
@@ -93,7 +89,7 @@ func (h eventsDesk) note(ctx context.Context, operation, about string) error {
 
 // whichEvents names the event store of a call.
 type whichEvents struct {
-	Events     string `help:"Event store: postgres://USER@HOST/DB or sqlite:FILE, a copy or one that no process has." placeholder:"URL"`
+	Events     string `help:"Event store: postgres://USER@HOST/DB, esdb://HOST:PORT or sqlite:FILE, a copy or one that no process has." placeholder:"URL"`
 	EventsFile string `help:"File that holds --events, for a URL with a password." type:"path" placeholder:"FILE"`
 	Data       string `help:"Data folder of a running salon up: without --events, its process is asked." type:"path" default:"${data}"`
 }

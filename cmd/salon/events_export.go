@@ -166,7 +166,11 @@ func (c *eventsImportCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	p := newProgress(t.err)
 	err = which.with(ctx, s, false, func(h eventsDesk) error {
-		if err := export.Import(ctx, f, h.ledger, p.counter("import", f.Manifest.Last)); err != nil {
+		into, can := h.ledger.(eventstore.Loader)
+		if !can {
+			return usage(errors.New("EventStoreDB cannot be filled yet: PostgreSQL and SQLite can"))
+		}
+		if err := export.Import(ctx, f, into, p.counter("import", f.Manifest.Last)); err != nil {
 			return err
 		}
 		return h.note(ctx, "import-events", filepath.Base(c.File)) // not before: the store had to be empty

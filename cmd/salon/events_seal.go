@@ -223,7 +223,7 @@ func printReportOf(out io.Writer, r seal.Report) error {
 	if r.Finding == nil {
 		fmt.Fprintln(w, "verdict\teverything is as it was stored")
 	} else {
-		fmt.Fprintf(w, "verdict\t%s: %s\n", strings.ToUpper(strings.ReplaceAll(r.Finding.What, "_", " ")), r.Finding.Error())
+		fmt.Fprintf(w, "verdict\tNOT as it was stored: %s\n", r.Finding.Error())
 	}
 	return w.Flush()
 }

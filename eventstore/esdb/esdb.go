@@ -47,9 +47,10 @@ type Store struct {
 	following   chan struct{} // one token: who has it follows for all who wait
 
 	mu      sync.Mutex
-	head    eventstore.Head // the last event of ours that is known
-	scanned uint64          // the log is known up to here: no event of ours lies between head and this
-	latest  time.Time       // the latest recorded_at that is known
+	head    eventstore.Head                 // the last event of ours that is known
+	scanned uint64                          // the log is known up to here: no event of ours lies between head and this
+	latest  time.Time                       // the latest recorded_at that is known
+	quiet   struct{ after, through uint64 } // between these positions no command without events was accepted
 }
 
 // Open connects. A server that is away is ErrUnavailable: try again.
