@@ -213,8 +213,8 @@ func TestTheIndexFollows(t *testing.T) {
 	ended := make(chan error, 1)
 	x := w.indexer()
 	go func() { ended <- x.Run(ctx) }()
-	done := w.append("inbox-customer-ana", "customer:ana", ana, "test")
-	done = w.appendRaw("inbox-customer-ana", "customer:ana", ana, "test", eventstore.NewEvent{Type: "a.happened.v1", Data: []byte(`{}`)})
+	w.append("inbox-customer-ana", "customer:ana", ana, "test")
+	done := w.appendRaw("inbox-customer-ana", "customer:ana", ana, "test", eventstore.NewEvent{Type: "a.happened.v1", Data: []byte(`{}`)})
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for through := uint64(0); through < done.Position; <-tick.C {
@@ -435,8 +435,7 @@ func TestATreeIsWhatCausedWhat(t *testing.T) {
 			}
 		}
 		// A command that changed nothing.
-		done := w.append("groomer-kim", "kim", kim, "confirm")
-		_ = done
+		w.append("groomer-kim", "kim", kim, "confirm")
 		tree, err := w.past.Tree(t.Context(), uuid.NewSHA1(uuid.Nil, []byte{byte(w.asked >> 8), byte(w.asked)}).String())
 		if err != nil || len(tree.Events) != 0 || tree.Command.Actor != (Actor{"kim", "groomer"}) {
 			t.Errorf("a command that changed nothing: %+v, %v", tree, err)

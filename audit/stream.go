@@ -186,7 +186,7 @@ func (s *streamSubject) touched() iter.Seq[part] {
 		was, is := s.seen, s.pieces(s.state, s.spare[:0])
 		s.seen, s.spare = is, was
 		for len(was)+len(is) > 0 {
-			order := 0
+			var order int // which of the two comes first
 			switch {
 			case len(was) == 0:
 				order = 1
