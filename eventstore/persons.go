@@ -22,6 +22,6 @@ type Persons interface {
 // PersonKey is a person's key as a store keeps it.
 type PersonKey struct {
 	Subject string
-	ID      string
+	KeyID   string
 	Wrapped []byte
 }

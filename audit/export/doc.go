@@ -11,5 +11,5 @@
 // While it is written everything is called FILE….part; the manifest comes last. An export that was interrupted goes on where
 // its last whole line ends. Nothing is ever written over.
 //
-// Personal fields stay sealed, and persons' keys are not in it.
+// Personal fields stay sealed, and persons' keys are not in it: they come in a file of their own, when it is asked for.
 package export

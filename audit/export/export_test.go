@@ -144,6 +144,71 @@ type contents struct {
 	Seals    []eventstore.Seal
 }
 
+// Persons' keys travel in a file of their own, which nobody else may read, and never over those that are there.
+func TestPersonsKeysTravelBeside(t *testing.T) {
+	t.Parallel()
+	eventStoreDB := func(t testing.TB) seal.Store {
+		s, err := esdb.Open(t.Context(), esdb.Config{URL: esdbtest.New(t).URL()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		return s
+	}
+	for name, old := range map[string]func(testing.TB) seal.Store{
+		"sqlite": func(t testing.TB) seal.Store { return newSQLite(t) }, "postgres": func(t testing.TB) seal.Store { return newPostgres(t) }, "esdb": eventStoreDB,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a, b, dir := old(t), newSQLite(t), t.TempDir()
+			const persons = 3000
+			for n := range persons / 100 { // a few of them on EventStoreDB, where each is a round trip
+				for m := range 100 {
+					if name == "esdb" && m > 0 {
+						break
+					}
+					if _, _, err := a.AddPersonKey(t.Context(), fmt.Sprintf("customer:%d-%d", n, m), fmt.Sprint("key", m), []byte{byte(n), byte(m)}); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			o := order(filepath.Join(dir, "history.jsonl"))
+			o.Keys = filepath.Join(dir, "keys")
+			m, err := export.Write(t.Context(), a, o)
+			if err != nil || m.PersonKeys < persons/100 {
+				t.Fatalf("%d keys, %v", m.PersonKeys, err)
+			}
+			if i, err := os.Stat(o.Keys); err != nil || i.Mode().Perm() != 0o600 {
+				t.Errorf("%v, %v", i.Mode(), err)
+			}
+			if _, err := export.WriteKeys(o.Keys, a.PersonKeys(t.Context())); !errors.Is(err, export.ErrThere) {
+				t.Errorf("over what is there: %v", err)
+			}
+			for range 2 {
+				if n, err := export.AddKeys(t.Context(), o.Keys, b); err != nil || n != m.PersonKeys {
+					t.Errorf("%d of %d keys, %v", n, m.PersonKeys, err)
+				}
+			}
+			for k, err := range a.PersonKeys(t.Context()) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				wrapped, found, err := b.PersonKeyByID(t.Context(), k.Subject, k.KeyID)
+				if err != nil || !found || string(wrapped) != string(k.Wrapped) {
+					t.Fatalf("%s: found %v, %v", k.Subject, found, err)
+				}
+			}
+			other := newSQLite(t)
+			if _, _, err := other.AddPersonKey(t.Context(), "customer:0-0", "another", []byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := export.AddKeys(t.Context(), o.Keys, other); err == nil || !strings.Contains(err.Error(), "another key") {
+				t.Errorf("over another key: %v", err)
+			}
+		})
+	}
+}
+
 func contentsOf(t testing.TB, s seal.Store) (c contents) {
 	t.Helper()
 	var ids []uuid.UUID

@@ -20,7 +20,7 @@ var ErrTimesGoBack = errors.New("the export's times go back, which the store to 
 
 // Import fills an empty store with the history of an export: the same events in the same order with their hashes and
 // times, commands, so that each Idempotency-Key is answered as before, and seals. Whatever is wrong with the export, the
-// store stays empty. Read models are rebuilt from it; persons' keys are not in it.
+// store stays empty. Read models are rebuilt from it; persons' keys are another file, see [AddKeys].
 func Import(ctx context.Context, f *File, into eventstore.Loader, progress func(position uint64)) error {
 	if !f.Manifest.Whole {
 		return ErrNotWhole

@@ -32,6 +32,8 @@ type Manifest struct {
 	Behind       uint64 `json:"behind"`
 	SilentBehind uint64 `json:"silent_behind"`
 
+	PersonKeys int `json:"person_keys"` // in a file of their own
+
 	Files []Part `json:"files"`
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"math"
 	"os"
 	"path/filepath"
@@ -20,12 +21,14 @@ import (
 type Source interface {
 	seal.History
 	Head(ctx context.Context) (eventstore.Head, error)
+	PersonKeys(ctx context.Context) iter.Seq2[eventstore.PersonKey, error]
 }
 
 // Order is one export.
 type Order struct {
 	Path  string
 	Asked Asked
+	Keys  string // file of persons' keys, which is another one; "": none
 	Kind  string // of the store
 	Dense bool
 	// Progress, when set, is told now and then at which position the export is.
@@ -53,6 +56,11 @@ func Write(ctx context.Context, from Source, o Order) (m Manifest, err error) {
 	defer w.close()
 	if err := w.run(ctx, from); err != nil {
 		return m, err
+	}
+	if o.Keys != "" { // last, so that each that an event needs is there
+		if m.PersonKeys, err = WriteKeys(o.Keys, from.PersonKeys(ctx)); err != nil {
+			return m, err
+		}
 	}
 	return m, w.finish()
 }

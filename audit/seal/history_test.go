@@ -4,7 +4,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -261,13 +260,4 @@ func (h hand) swap(a, b int) {
 	h.do("UPDATE events SET position = -1 WHERE position = ?", a)
 	h.do("UPDATE events SET position = ? WHERE position = ?", a, b)
 	h.do("UPDATE events SET position = ? WHERE position = -1", b)
-}
-
-func line(t testing.TB, path string, n int) string {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.Split(string(b), "\n")[n]
 }

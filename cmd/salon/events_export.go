@@ -28,6 +28,7 @@ type eventsExportCmd struct {
 	Stream    string   `help:"Events of this stream alone." placeholder:"STREAM"`
 	OfKey     string   `name:"key" help:"Events of this ordering key alone." placeholder:"KEY"`
 	EventType []string `name:"type" help:"Events of these types alone." placeholder:"TYPE"`
+	Keys      string   `name:"person-keys" help:"File that gets every person's wrapped key, for a move to another store. Throw it away behind the move: it survives an erasure." placeholder:"FILE"`
 	Output    string   `help:"table or json, of what was exported." default:"table" enum:"table,json" short:"o"`
 }
 
@@ -58,6 +59,9 @@ func (c *eventsExportCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	o := export.Order{Asked: export.Asked{From: c.From, To: c.Through, Stream: c.Stream, Key: c.OfKey, Types: c.EventType}}
 	if o.Path, err = absolute(c.To); err != nil {
+		return err
+	}
+	if o.Keys, err = absolute(c.Keys); err != nil {
 		return err
 	}
 	var m export.Manifest
@@ -128,6 +132,7 @@ func (h eventsDesk) print(ctx context.Context, a export.Asked, out io.Writer) er
 
 type eventsImportCmd struct {
 	File string `arg:"" help:"The export." type:"path"`
+	Keys string `name:"person-keys" help:"File of persons' keys that the export wrote; the new system needs the same master key." type:"path" placeholder:"FILE"`
 
 	Events     string `help:"Empty event store: postgres://USER@HOST/DB (after salon migrate up) or sqlite:FILE." placeholder:"URL"`
 	EventsFile string `help:"File that holds --events, for a URL with a password." type:"path" placeholder:"FILE"`
@@ -138,7 +143,7 @@ type eventsImportCmd struct {
 func (c *eventsImportCmd) Help() string {
 	return "The store gets the same events in the same order, with their IDs, revisions, times and hashes, the commands, so that\n" +
 		"every Idempotency-Key is answered as before, and the seals. It is empty until all of it is there: an import that was\n" +
-		"ended in the middle begins again. Persons' keys are not in an export: without them, personal fields stay closed.\n" +
+		"ended in the middle begins again. Personal fields open with --person-keys and the old system's master key alone.\n" +
 		"Read models follow by themselves in a new salon up; on real servers, rebuild them."
 }
 
@@ -169,6 +174,18 @@ func (c *eventsImportCmd) Run(ctx context.Context, t *terminal) error {
 		into, can := h.ledger.(eventstore.Loader)
 		if !can {
 			return usage(errors.New("EventStoreDB cannot be filled yet: PostgreSQL and SQLite can"))
+		}
+		head, err := h.Head(ctx)
+		if err != nil {
+			return err
+		}
+		if head.Position > 0 {
+			return eventstore.ErrNotEmpty
+		}
+		if c.Keys != "" { // first: they may be added again when what follows fails
+			if _, err := export.AddKeys(ctx, c.Keys, h); err != nil {
+				return err
+			}
 		}
 		if err := export.Import(ctx, f, into, p.counter("import", f.Manifest.Last)); err != nil {
 			return err

@@ -74,7 +74,7 @@ func TestHistoryOfARunningSystem(t *testing.T) {
 		t.Error(out)
 	}
 	call(t, "events", "prove", "999999", "--data", data).refused(t, 1, "no seal covers")
-	well(t, "events", "export", "--data", data, "--to", file)
+	well(t, "events", "export", "--data", data, "--to", file, "--person-keys", filepath.Join(dir, "persons"))
 	call(t, "events", "export", "--data", data, "--to", file).refused(t, 1, "not written over")
 	if out := well(t, "events", "verify", "--file", file, "--key", public, "--seal-file", heads); !strings.Contains(out, "everything is as it was stored") {
 		t.Error(out)
@@ -91,10 +91,23 @@ func TestHistoryOfARunningSystem(t *testing.T) {
 	}
 
 	other := filepath.Join(dir, "other")
-	well(t, "events", "import", file, "--data", other)
+	well(t, "events", "import", file, "--data", other, "--person-keys", filepath.Join(dir, "persons"))
 	call(t, "events", "import", file, "--data", other).refused(t, 2, "not empty")
 	if out := well(t, "events", "verify", "--events", "sqlite:"+filepath.Join(other, eventsName), "--key", public); !strings.Contains(out, "everything is as it was stored") {
 		t.Error(out)
+	}
+	// Under another master key, the persons' keys that came along are noticed, and nobody's are made anew.
+	foreign := filepath.Join(dir, "foreign")
+	if err := os.CopyFS(foreign, os.DirFS(other)); err != nil {
+		t.Fatal(err)
+	}
+	call(t, "up", "--data", foreign, "--listen", "127.0.0.1:0").refused(t, 1, "master key")
+	master, err := os.ReadFile(filepath.Join(data, masterKeyName))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(other, masterKeyName), master, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	again := harness.Address(t)
 	q := harness.Start(t, nil, "up", "--data", other, "--listen", again)

@@ -31,7 +31,7 @@ func (s *Store) personKey(ctx context.Context, subject string) (k eventstore.Per
 	if e == nil {
 		return k, false, at, nil
 	}
-	return eventstore.PersonKey{Subject: subject, ID: string(e.UserMetadata), Wrapped: e.Data}, e.EventType == keyType, esdb.Revision(e.EventNumber), nil
+	return eventstore.PersonKey{Subject: subject, KeyID: string(e.UserMetadata), Wrapped: e.Data}, e.EventType == keyType, esdb.Revision(e.EventNumber), nil
 }
 
 // PersonKey implements eventstore.Store.
@@ -40,7 +40,7 @@ func (s *Store) PersonKey(ctx context.Context, subject string) (keyID string, wr
 	if err != nil || !found {
 		return "", nil, false, err
 	}
-	return k.ID, k.Wrapped, true, nil
+	return k.KeyID, k.Wrapped, true, nil
 }
 
 // PersonKeyByID implements eventstore.Store.
@@ -133,11 +133,11 @@ func (s *Store) PersonKeys(ctx context.Context) iter.Seq2[eventstore.PersonKey, 
 // RewrapPersonKey implements eventstore.Persons.
 func (s *Store) RewrapPersonKey(ctx context.Context, was eventstore.PersonKey, wrapped []byte) (done bool, err error) {
 	k, found, at, err := s.personKey(ctx, was.Subject)
-	if err != nil || !found || k.ID != was.ID || !bytes.Equal(k.Wrapped, was.Wrapped) {
+	if err != nil || !found || k.KeyID != was.KeyID || !bytes.Equal(k.Wrapped, was.Wrapped) {
 		return false, err
 	}
 	stream := s.namespace + keyStream + was.Subject
-	_, err = s.write(ctx, stream, at, personKeyEvent(was.ID, wrapped))
+	_, err = s.write(ctx, stream, at, personKeyEvent(was.KeyID, wrapped))
 	if wrongVersion(err) {
 		return false, nil
 	}

@@ -55,7 +55,7 @@ func (s *Store) PersonKeys(ctx context.Context) iter.Seq2[eventstore.PersonKey, 
 // RewrapPersonKey implements eventstore.Persons.
 func (s *Store) RewrapPersonKey(ctx context.Context, was eventstore.PersonKey, wrapped []byte) (done bool, err error) {
 	tag, err := s.read.Exec(ctx, "UPDATE person_keys SET wrapped = $1 WHERE subject = $2 AND key_id = $3 AND wrapped = $4",
-		wrapped, was.Subject, was.ID, was.Wrapped)
+		wrapped, was.Subject, was.KeyID, was.Wrapped)
 	if err != nil {
 		return false, unavailable("rewrap a person's key", err)
 	}

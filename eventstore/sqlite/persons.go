@@ -84,7 +84,7 @@ func (s *Store) personKeys(ctx context.Context, after string) (page []eventstore
 	defer rows.Close()
 	for rows.Next() {
 		var k eventstore.PersonKey
-		if err := rows.Scan(&k.Subject, &k.ID, &k.Wrapped); err != nil {
+		if err := rows.Scan(&k.Subject, &k.KeyID, &k.Wrapped); err != nil {
 			return nil, err
 		}
 		page = append(page, k)
@@ -99,7 +99,7 @@ func (s *Store) RewrapPersonKey(ctx context.Context, was eventstore.PersonKey, w
 	}
 	var changed int64
 	r, err := s.writer.db.ExecContext(ctx, "UPDATE person_keys SET wrapped = ? WHERE subject = ? AND key_id = ? AND wrapped = ?",
-		wrapped, was.Subject, was.ID, was.Wrapped)
+		wrapped, was.Subject, was.KeyID, was.Wrapped)
 	if err == nil {
 		changed, err = r.RowsAffected()
 	}
@@ -108,4 +108,3 @@ func (s *Store) RewrapPersonKey(ctx context.Context, was eventstore.PersonKey, w
 	}
 	return changed > 0, nil
 }
-

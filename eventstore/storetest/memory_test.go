@@ -514,7 +514,7 @@ func (m *memory) PersonKeys(context.Context) iter.Seq2[eventstore.PersonKey, err
 		m.content.mu.Lock()
 		var all []eventstore.PersonKey
 		for subject, k := range m.keys {
-			all = append(all, eventstore.PersonKey{Subject: subject, ID: k.id, Wrapped: k.wrapped})
+			all = append(all, eventstore.PersonKey{Subject: subject, KeyID: k.id, Wrapped: k.wrapped})
 		}
 		m.content.mu.Unlock()
 		for _, k := range all {
@@ -529,9 +529,9 @@ func (m *memory) RewrapPersonKey(ctx context.Context, was eventstore.PersonKey, 
 	m.content.mu.Lock()
 	defer m.content.mu.Unlock()
 	k, found := m.keys[was.Subject]
-	if m.fault != staleWrap && (!found || k.id != was.ID || !bytes.Equal(k.wrapped, was.Wrapped)) {
+	if m.fault != staleWrap && (!found || k.id != was.KeyID || !bytes.Equal(k.wrapped, was.Wrapped)) {
 		return false, ctx.Err()
 	}
-	m.keys[was.Subject] = personKey{was.ID, wrapped}
+	m.keys[was.Subject] = personKey{was.KeyID, wrapped}
 	return true, ctx.Err()
 }

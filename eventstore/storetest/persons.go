@@ -159,7 +159,7 @@ func rewrapped(ctx context.Context, k *kit) error {
 			return fmt.Errorf("%s has two keys", key.Subject)
 		}
 		got[key.Subject] = string(key.Wrapped)
-		wrapped, found, err := k.store().PersonKeyByID(ctx, key.Subject, key.ID)
+		wrapped, found, err := k.store().PersonKeyByID(ctx, key.Subject, key.KeyID)
 		if err := errors.Join(err, same("a key by its ID", []any{key.Wrapped, true}, []any{wrapped, found})); err != nil {
 			return err
 		}

@@ -15,7 +15,7 @@ func (k *Keys) Rewrap(ctx context.Context, store eventstore.Persons, told func(r
 		if err != nil {
 			return fmt.Errorf("rewrap keys: %w", err)
 		}
-		name := keyName{key.Subject, key.ID}
+		name := keyName{key.Subject, key.KeyID}
 		raw, under, err := k.raw(name, key.Wrapped)
 		if err != nil {
 			return fmt.Errorf("rewrap keys: %w", err)
