@@ -37,6 +37,21 @@ func wrong() engine.Projection {
 	return p
 }
 
+// addVaried adds events of so many keys, each of which has several notes, that come and go.
+func (m *memory) addVaried(keys, events int) {
+	for i := range events {
+		key, n := fmt.Sprintf("salon-%d", i%keys), int64(i/keys%11)
+		switch i % 10 {
+		case 9:
+			m.add(key, ignored{})
+		case 8:
+			m.add(key, undone{n / 2})
+		default:
+			m.add(key, added{n})
+		}
+	}
+}
+
 func desk(p engine.Projection) *Desk { return &Desk{Of: []engine.Projection{p}} }
 
 // previewed previews version 2 against 1.
@@ -98,7 +113,7 @@ func diffOf[R comparable](table string, old, now map[string]R) TableDiff {
 func TestAPreviewTellsWhatAVersionChanges(t *testing.T) {
 	t.Parallel()
 	m := newMemory()
-	m.addMany(40, 1500)
+	m.addVaried(37, 1500)
 	p := wrong()
 	for _, c := range [][2]uint64{{1, 1500}, {1, 100}, {700, 750}, {1400, 1500}, {1500, 1500}} {
 		q := PreviewRequest{From: fmt.Sprint(c[0]), To: fmt.Sprint(c[1]), Examples: 1000}
@@ -151,7 +166,7 @@ func portions(t *testing.T, p engine.Projection, m *memory, q PreviewRequest) *P
 func TestAPreviewNamesTheEventSinceWhichARowDiffers(t *testing.T) {
 	t.Parallel()
 	m := newMemory()
-	m.addMany(40, 1500)
+	m.addVaried(37, 1500)
 	got := previewed(t, wrong(), m, false, PreviewRequest{Examples: 50})
 	used, want := map[string]int{}, map[string]uint64{}
 	for _, e := range m.all() {
@@ -193,7 +208,7 @@ func TestAPreviewNamesTheEventSinceWhichARowDiffers(t *testing.T) {
 func TestAPreviewOfASampleDrawsTheSameAgain(t *testing.T) {
 	t.Parallel()
 	m := newMemory()
-	m.addMany(40, 1500)
+	m.addVaried(37, 1500)
 	first := previewed(t, wrong(), m, false, PreviewRequest{Sample: 10, Examples: 1000})
 	if first.Folded != 10 || first.Keys <= 10 || first.Seed == 0 || first.Tables[0].Rows != 10 {
 		t.Errorf("%+v", first)
