@@ -90,7 +90,8 @@ func (v *verifier) look(r eventstore.Recorded, sound bool) *Finding {
 	last, at, begun := v.last, v.at, v.begun
 	v.last, v.at, v.begun, v.ends[r.Stream] = r.Position, r.RecordedAt, true, r.Revision
 	here := place{r.Position, r.Stream, r.Revision, r.ID}
-	if lacks := (known || v.whole) && r.Revision > end+1 && !v.o.Scattered; lacks && v.gap == nil {
+	lacks := (known || v.whole) && r.Revision > end+1 && !v.o.Scattered
+	if lacks && v.gap == nil {
 		revision := int64(end + 1)
 		v.gap = &Finding{What: Missing, Stream: r.Stream, Revision: &revision, Position: r.Position,
 			Why: fmt.Sprintf("revision %d of %s is missing: position %d is revision %d", end+1, r.Stream, r.Position, r.Revision)}
@@ -100,7 +101,7 @@ func (v *verifier) look(r eventstore.Recorded, sound bool) *Finding {
 		return (&Finding{What: Moved, Why: fmt.Sprintf("it stands behind position %d", last)}).of(here)
 	case begun && v.o.Dense && r.Position != last+1:
 		return &Finding{What: Missing, Position: last + 1, Why: fmt.Sprintf("position %d is followed by %d", last, r.Position)}
-	case (known || v.whole) && r.Revision > end+1 && !v.o.Scattered:
+	case lacks:
 		return v.gap
 	case known && r.Revision <= end:
 		return (&Finding{What: Moved, Why: fmt.Sprintf("it stands behind revision %d of its stream", end)}).of(here)

@@ -29,7 +29,7 @@ func (n *node) probes() []probe {
 	}
 	if n.sealing != nil {
 		probes = append(probes, probe{part: "seals", look: func(ctx context.Context) (string, error) {
-			return probeSeals(ctx, n.store, n.sealing.Key.Public, time.Now())
+			return n.sealing.probe(ctx, time.Now())
 		}})
 	}
 	if n.relay != nil {
