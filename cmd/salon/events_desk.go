@@ -193,36 +193,64 @@ func absolute(path string) (string, error) {
 	return filepath.Abs(path)
 }
 
-// probe looks at the last seal, and at how long what is behind it has waited while somebody sealed.
+// probe looks at the seals of a process that makes them.
 func (s *sealing) probe(ctx context.Context, now time.Time) (string, error) {
-	last, err := s.Store.LastSeal(ctx)
+	known, err := seal.Known(s.Key.Public)
 	if err != nil {
 		return "", err
 	}
-	head, err := s.Store.Head(ctx)
+	detail, waits, err := lastSeal(ctx, s.Store, now, func(b []byte) (seal.Body, error) { return seal.CheckNote(b, known) })
+	if err == nil && min(waits, now.Sub(s.since)) > 5*seal.Every {
+		err = fmt.Errorf("%s; what follows has waited for %s: the log says why", detail, waits)
+	}
+	return detail, err
+}
+
+// probeSealsOf looks at the seals of a store on a server, from outside.
+func probeSealsOf(ctx context.Context, url string, now time.Time) (detail string, err error) {
+	if strings.HasPrefix(url, "sqlite:") {
+		return "", errors.New("a SQLite event store belongs to its process: run doctor with --data, without --events")
+	}
+	s, err := openEvents(ctx, url, nil)
 	if err != nil {
 		return "", err
 	}
-	detail := "nothing is sealed yet"
+	defer func() { err = errors.Join(err, s.Close()) }()
+	l, err := ledgerOf(s)
+	if err != nil {
+		return "", err
+	}
+	detail, waits, err := lastSeal(ctx, l, now, seal.ReadNote)
+	if err == nil && waits > 5*seal.Every {
+		detail += fmt.Sprintf("; what follows has waited for %s: salon serve admin --seal-key-file seals", waits)
+	}
+	return detail, err
+}
+
+// lastSeal tells of the last seal, and for how long the first event behind it has waited.
+func lastSeal(ctx context.Context, s seal.Store, now time.Time, read func(note []byte) (seal.Body, error)) (detail string, waits time.Duration, err error) {
+	last, err := s.LastSeal(ctx)
+	if err != nil {
+		return "", 0, err
+	}
+	head, err := s.Head(ctx)
+	if err != nil {
+		return "", 0, err
+	}
+	detail = "nothing is sealed yet"
 	if last.Block > 0 {
-		known, err := seal.Known(s.Key.Public)
+		b, err := read(last.Note)
 		if err != nil {
-			return "", err
+			return "", 0, fmt.Errorf("the last seal: %w", err)
 		}
-		b, err := seal.CheckNote(last.Note, known)
-		if err != nil {
-			return "", fmt.Errorf("the last seal is not one of this key: %w", err)
-		}
-		detail = fmt.Sprintf("seal %d of %s ago covers position %d of %d, well signed", last.Block, now.Sub(b.At).Round(time.Second), last.Through, head.Position)
+		detail = fmt.Sprintf("seal %d of %s ago covers position %d of %d", last.Block, now.Sub(b.At).Round(time.Second), last.Through, head.Position)
 	}
-	for r, err := range s.Store.ReadAll(ctx, last.Through, eventstore.Filter{}) {
+	for r, err := range s.ReadAll(ctx, last.Through, eventstore.Filter{}) {
 		if err != nil {
-			return "", err
+			return "", 0, err
 		}
-		if waits := now.Sub(r.RecordedAt).Round(time.Second); min(waits, now.Sub(s.since)) > 5*seal.Every {
-			return "", fmt.Errorf("%s; what follows has waited for %s: the log of who seals says why", detail, waits)
-		}
+		waits = now.Sub(r.RecordedAt).Round(time.Second)
 		break
 	}
-	return detail, nil
+	return detail, waits, nil
 }

@@ -66,7 +66,7 @@ func TestHistoryOfARunningSystem(t *testing.T) {
 	if out := well(t, "events", "verify", "--data", data, "--seal-file", heads); !strings.Contains(out, "everything is as it was stored") || !strings.Contains(out, "signed by salon-seal+") {
 		t.Error(out)
 	}
-	if out := well(t, "doctor", "--data", data); !strings.Contains(out, "well signed") {
+	if out := well(t, "doctor", "--data", data); !strings.Contains(out, "ago covers position") {
 		t.Error(out)
 	}
 	well(t, "events", "prove", "12", "--data", data, "--to", proof)
@@ -170,6 +170,10 @@ func TestHistoryOnRealServers(t *testing.T) {
 	verify := append([]string{"events", "verify", "--key", key + ".pub"}, events...)
 	if out := well(t, verify...); !strings.Contains(out, "everything is as it was stored") {
 		t.Error(out)
+	}
+	looked := call(t, append(append(append([]string{"doctor"}, c.databases()...), c.topics()...), "--redis", c.redis)...) // no projector runs: not well
+	if !strings.Contains(looked.out, "seal 3 of") {
+		t.Errorf("doctor tells of no seal:\n%s", looked.out)
 	}
 	file := filepath.Join(dir, "history.jsonl")
 	well(t, append([]string{"events", "export", "--to", file}, events...)...)

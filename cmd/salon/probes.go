@@ -193,6 +193,7 @@ func probeRedis(ctx context.Context, c *redis.Client) (string, error) {
 func serverProbes(s config.Servers) []probe {
 	return []probe{
 		{part: "event store", look: func(ctx context.Context) (string, error) { return probeEvents(ctx, s.Events) }},
+		{part: "seals", look: func(ctx context.Context) (string, error) { return probeSealsOf(ctx, s.Events, time.Now()) }},
 		{part: "kafka topics", look: func(ctx context.Context) (string, error) { return probeTopics(ctx, s) }},
 		{part: "reads database", look: func(ctx context.Context) (string, error) {
 			db, err := reads.Open(ctx, s.Reads)
