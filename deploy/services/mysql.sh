@@ -43,7 +43,7 @@ mysqld_command() {
 # What both servers are told. Durability stays at each server's default, so a benchmark measures what production would.
 mysql_settings() {
   printf '%s\n' --datadir="$RUN/$1" --bind-address="$HOST" --port="$2" --socket="$(socket_for "$1")" \
-    --innodb-buffer-pool-size=256M --max-connections=500 --local-infile=1 --character-set-server=utf8mb4 \
+    --innodb-buffer-pool-size=1G --max-connections=500 --local-infile=1 --character-set-server=utf8mb4 \
     --skip-name-resolve --performance-schema=OFF --init-file="$RUN/$1.init.sql"
 }
 
