@@ -148,11 +148,15 @@ type calls struct {
 	Operation string    `json:"operation"` // the last one
 	About     string    `json:"about"`
 	CalledAt  time.Time `json:"called_at"`
+	Refused   int       `json:"refused"` // how often they asked for what is not for their role
 }
 
 func evolveCalls(c calls, f domain.Fact) calls {
-	if e, ok := f.Event.(admin.Called); ok {
-		c = calls{c.Calls + 1, e.Operation, e.About, f.At}
+	switch e := f.Event.(type) {
+	case admin.Called:
+		c.Calls, c.Operation, c.About, c.CalledAt = c.Calls+1, e.Operation, e.About, f.At
+	case admin.Refused:
+		c.Refused += e.Times
 	}
 	return c
 }

@@ -20,19 +20,26 @@ import (
 // There is nothing to decide, so it is no way of [Execute]: no state is read, the revision does not matter, and each call
 // is a command of its own, also one that is repeated.
 func RecordCall(ctx context.Context, store eventstore.Store, by domain.Actor, operation, about string) error {
+	if err := recordEvent(ctx, store, by, "record_call", admin.Called{Operation: operation, About: about}); err != nil {
+		return fmt.Errorf("record %s of %s: %w", operation, by.Subject(), err)
+	}
+	return nil
+}
+
+// recordEvent appends one event to somebody's stream of calls.
+func recordEvent(ctx context.Context, store eventstore.Store, by domain.Actor, command string, e domain.Event) error {
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
 	id, err := uuid.NewRandom()
 	if err != nil {
 		return fmt.Errorf("name a command: %w", err)
 	}
-	e := admin.Called{Operation: operation, About: about}
 	data, err := eventstore.Catalog().Encode(e)
 	if err != nil {
 		return err
 	}
 	metadata, err := json.Marshal(eventstore.Metadata{
-		CommandID: id, Command: "record_call", Actor: by, CorrelationID: id.String(), CausationID: id.String(), Traceparent: traceparent(ctx),
+		CommandID: id, Command: command, Actor: by, CorrelationID: id.String(), CausationID: id.String(), Traceparent: traceparent(ctx),
 	})
 	if err != nil {
 		return fmt.Errorf("encode metadata: %w", err)
@@ -49,11 +56,11 @@ func RecordCall(ctx context.Context, store eventstore.Store, by domain.Actor, op
 	}
 	var duplicate *eventstore.DuplicateError
 	switch {
-	case err == nil, errors.As(err, &duplicate): // the first try had it
+	case errors.As(err, &duplicate): // the first try had it
 		return nil
 	case errors.Is(err, eventstore.ErrOutcomeUnknown):
 		// Of the note alone: what was asked for has not begun, and the caller may simply ask again.
-		err = fmt.Errorf("%w: %v", eventstore.ErrUnavailable, err) //nolint:errorlint // it must not be taken for a write's
+		return fmt.Errorf("%w: %v", eventstore.ErrUnavailable, err) //nolint:errorlint // it must not be taken for a write's
 	}
-	return fmt.Errorf("record %s of %s: %w", operation, by.Subject(), err)
+	return err
 }

@@ -44,6 +44,7 @@ type reservation struct {
 	Start         time.Time `json:"start"`
 	PriceKRW      int64     `json:"price_krw"`
 	RefundPercent *int      `json:"refund_percent"`
+	UpdatedAt     time.Time `json:"updated_at"`
 }
 
 func (c *demoCmd) story(ctx context.Context, nodes []string, mint minter, out io.Writer) error {
@@ -103,11 +104,18 @@ func (c *demoCmd) story(ctx context.Context, nodes []string, mint minter, out io
 	s.step("she writes to the groomer", customer, http.MethodPost, room, map[string]any{"client_message_id": "m1", "text": "콩이가 낯을 조금 가려요"}, 201, nil)
 	s.step("she reads the room", customer, http.MethodGet, room, nil, 200, nil)
 	s.talk(nodes, r.ID, customer, groomer, c.Talk)
+	confirmed := r.UpdatedAt
 	s.step("she moves the visit, in one step", customer, http.MethodPost, path+"/reschedule", map[string]any{"start": later}, 200, &r)
+	moved := r.UpdatedAt
 	s.step("and cancels it", customer, http.MethodPost, path+"/cancel", map[string]any{"reason": "여행 일정이 생겼어요"}, 200, &r)
 	s.step("its history tells who did what", customer, http.MethodGet, path+"/history", nil, 200, nil)
 	groomer.seen = customer.seen
 	s.step("the groomer's numbers", groomer, http.MethodGet, fmt.Sprintf("/v1/stats/daily?groomer_id=%s&from=%s&to=%s", salon.id, from.Format(time.DateOnly), to.Format(time.DateOnly)), nil, 200, nil)
+	admin, err := as(base, mint, "demo-"+run, "admin")
+	if err != nil {
+		return err
+	}
+	s.whoMoved(admin, r.ID, "minji-"+run, confirmed, moved)
 	analyst, err := as(base, mint, "demo-"+run, "analyst")
 	if err != nil {
 		return err

@@ -18,6 +18,7 @@ import (
 	"github.com/dangdangsalon/salon/audit"
 	"github.com/dangdangsalon/salon/audit/seal"
 	"github.com/dangdangsalon/salon/commands"
+	"github.com/dangdangsalon/salon/domain"
 	"github.com/dangdangsalon/salon/eventstore"
 	"github.com/dangdangsalon/salon/eventstore/esdb"
 	"github.com/dangdangsalon/salon/eventstore/postgres"
@@ -99,7 +100,8 @@ type node struct {
 	runners  []*engine.Runner
 	firer    *reactors.Firer
 	live     *live.Gateway
-	sealing  *sealing         // of the history; nil: this process does not seal
+	sealing  *sealing // of the history; nil: this process does not seal
+	refusals *commands.Refusals
 	webhook  *notify.Endpoint // of notifications; nil: they stay in the inboxes
 
 	movement movement // of the projections that run here
@@ -162,11 +164,15 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 	if has(roleLive) {
 		n.live = n.newGateway(keys)
 	}
+	n.refusals = &commands.Refusals{Store: n.store, Log: n.tel.Log}
 	var server *httpserver.Server
 	if n.listener != nil {
 		server = n.newServer(keys, has)
 	}
 	group, ctx := errgroup.WithContext(ctx)
+	if server != nil {
+		group.Go(func() error { return n.refusals.Run(ctx) })
+	}
 	if has(roleRelay) {
 		n.relay = &relay.Relay{
 			Store: n.store, Brokers: n.servers.Brokers(), Partitions: n.servers.Topics.Partitions,
@@ -368,6 +374,9 @@ func (n *node) newServer(keys *sealed.Keys, has func(role) bool) *httpserver.Ser
 	s := httpserver.New(httpserver.Config{
 		Version: version, Log: n.tel.Log, Verifier: n.verifier, CORSOrigins: n.http.CORSOrigins, RateLimit: n.http.RateLimit,
 		Observe: n.tel.Metrics.Request, Tracer: n.tel.Tracer,
+		Refused: func(by auth.Identity, operation string) {
+			n.refusals.Add(domain.Actor{ID: by.Sub, Role: domain.Role(by.Role)}, operation)
+		},
 	})
 	if n.writes {
 		commands.Register(s.API(), n.executor)

@@ -73,7 +73,7 @@ func TestWhatIsNotPreparedIsSaid(t *testing.T) {
 	if doctor.code != 0 || strings.Contains(doctor.out, "NO") {
 		t.Errorf("doctor: exit %d\n%s%s", doctor.code, doctor.out, doctor.err)
 	}
-	if got := call(t, "demo", "--url", rest.url, "--auth-key-file", c.authFile); got.code != 0 || !strings.Contains(got.out, "28 steps") {
+	if got := call(t, "demo", "--url", rest.url, "--auth-key-file", c.authFile); got.code != 0 || !strings.Contains(got.out, "31 steps") {
 		t.Errorf("demo: exit %d\n%s%s", got.code, got.out, got.err)
 	}
 	full := append([]string{"doctor", "--full"}, servers...)

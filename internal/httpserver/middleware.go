@@ -138,8 +138,12 @@ func securityHeaders(next echo.HandlerFunc) echo.HandlerFunc {
 
 // authorize lets a request through to an operation that its caller may call, at the rate it may.
 func (s *Server) authorize(ctx huma.Context, next func(huma.Context)) {
-	id, p := s.admit(ctx.Context(), ctx.Header("Authorization"), humaecho.Unwrap(ctx).RealIP(), who(ctx.Operation()))
+	roles := who(ctx.Operation())
+	id, p := s.admit(ctx.Context(), ctx.Header("Authorization"), humaecho.Unwrap(ctx).RealIP(), roles)
 	if p != nil {
+		if p.Status == http.StatusForbidden && s.cfg.Refused != nil && !allowed(roles, "customer") && !allowed(roles, "groomer") {
+			s.cfg.Refused(id, ctx.Operation().OperationID)
+		}
 		s.fail(p, humaecho.Unwrap(ctx))
 		return
 	}

@@ -47,6 +47,8 @@ type Config struct {
 	TrustProxy bool
 	// Observe is told of every answer: the route's pattern, never the path. Defaults to nothing.
 	Observe func(method, route string, status int, took time.Duration)
+	// Refused is told who was refused an operation that is neither for customers nor for groomers. Defaults to nothing.
+	Refused func(by auth.Identity, operation string)
 	// Tracer makes a span of each request. Defaults to none; a caller's traceparent is carried on all the same.
 	Tracer trace.Tracer
 }
