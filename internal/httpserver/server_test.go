@@ -394,3 +394,24 @@ func (b *lockedBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.b.String()
 }
+
+// Who asks for what is for admins is told of; who asks for what another customer may, or without a token, is not.
+func TestWhoIsRefusedAnAdminsOperationIsToldOf(t *testing.T) {
+	t.Parallel()
+	var got []string
+	s := newTestServer(t, Config{Refused: func(by auth.Identity, operation string) { got = append(got, by.Role+":"+by.Sub+" "+operation) }})
+	huma.Register(s.API(), Operation("look", http.MethodGet, "/v1/look", "For admins", "admin", "analyst"),
+		func(context.Context, *struct{}) (*struct{}, error) { return nil, nil })
+	huma.Register(s.API(), Operation("brush", http.MethodGet, "/v1/brush", "For groomers", "groomer"),
+		func(context.Context, *struct{}) (*struct{}, error) { return nil, nil })
+	for _, c := range [][2]string{{"customer:kim", "/v1/look"}, {"customer:kim", "/v1/brush"}, {"analyst:lee", "/v1/look"}, {"", "/v1/look"}, {"groomer:kim", "/v1/look"}} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, c[1], nil)
+		if c[0] != "" {
+			r.Header.Set("Authorization", "Bearer "+c[0])
+		}
+		s.echo.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	if want := "customer:kim look, groomer:kim look"; strings.Join(got, ", ") != want {
+		t.Errorf("told of %q, want %q", got, want)
+	}
+}
