@@ -49,8 +49,10 @@ func (l *lock) write() error {
 	return err
 }
 
-// release may be called again.
+// release may be called again. To close the file alone would leave the lock with a process that is being started at this very
+// moment: it has a copy of every open file until it becomes another program.
 func (l *lock) release() error {
+	_ = syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN) //nolint:gosec // a file descriptor fits an int; of a closed one, nothing is locked
 	if err := l.file.Close(); !errors.Is(err, os.ErrClosed) {
 		return err
 	}

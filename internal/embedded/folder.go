@@ -73,5 +73,8 @@ func (f *Folder) Sync() error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Close gives the folder back.
-func (f *Folder) Close() error { return f.lock.Close() }
+// Close gives the folder back. To close the lock's file alone would leave the lock with a process that is being started at this
+// very moment: it has a copy of every open file until it becomes another program.
+func (f *Folder) Close() error {
+	return errors.Join(syscall.Flock(int(f.lock.Fd()), syscall.LOCK_UN), f.lock.Close()) //nolint:gosec // a file descriptor fits an int
+}
