@@ -267,7 +267,19 @@ func newWorld(t testing.TB, url string, newest engine.Projection) *world {
 	}
 	topics := relay.Topics{Brokers: w.kafka, Partitions: partitions}
 	must(t, topics.Ensure(t.Context()))
-	w.start((&relay.Relay{Store: w.store, Brokers: w.kafka, Partitions: partitions, Alone: true, Log: w.log()}).Run)
+	w.start(func(ctx context.Context) error {
+		for {
+			err := (&relay.Relay{Store: w.store, Brokers: w.kafka, Partitions: partitions, Alone: true, Log: w.log()}).Run(ctx)
+			if !errors.Is(err, eventstore.ErrUnavailable) {
+				return err
+			}
+			select { // as main does: a store that is away comes back
+			case <-ctx.Done():
+				return nil
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	})
 	for _, p := range newest.Versions() {
 		w.stops[p.Version] = w.start((&engine.Runner{
 			Projection: p, Brokers: w.kafka, DB: db, Codec: codec(), Store: w.store, Alone: true, Log: w.log(),
