@@ -197,7 +197,7 @@ func TestAKilledImportLeavesAllOrNothing(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "history.jsonl")
-	const n = 30_000
+	const n = 16_000
 	bigExport(t, filepath.Join(dir, "old.db"), file, n)
 	empty := 0
 	for try := range 4 {
