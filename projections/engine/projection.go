@@ -52,6 +52,7 @@ type Projection struct {
 	// Earlier are the versions before this one that still run: the one that serves while this one is built and proved, and
 	// to which a rollback goes. Each is a projection of its own, with tables and offsets of its own.
 	Earlier []Projection
+	older   bool // than another of the same Versions: it does not begin by itself
 	Topics  []string
 	// Differs are the columns in which this version is meant to differ from those before it: a verification passes over them
 	// and shows why. A column that came with a version need not be listed.

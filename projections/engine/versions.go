@@ -40,6 +40,9 @@ var ErrNotLive = errors.New("this version of the projection is not live")
 func (p Projection) Versions() []Projection {
 	all := append([]Projection{p}, p.Earlier...)
 	slices.SortFunc(all, func(a, b Projection) int { return b.Version - a.Version })
+	for i := range all {
+		all[i].older = i > 0
+	}
 	return all
 }
 
@@ -98,8 +101,9 @@ func stateOf(ctx context.Context, q reads.Queryer, p Projection, lock string) (s
 }
 
 // life is the state of a version and which of its lives it is in: one that was dropped and is built anew begins another.
-// Where no version has begun yet, the first one may: it is live. A view has the life of the tables behind it.
+// Where no version has begun yet, the newest may: it is live. A view has the life of the tables behind it.
 func life(ctx context.Context, q reads.Queryer, p Projection) (s State, generation string, err error) {
+	older := p.older
 	p = p.Origin()
 	err = q.QueryRowContext(ctx, "SELECT state, generation FROM projection_versions WHERE projection = ? AND version = ?", p.Name, p.Version).Scan(&s, &generation)
 	if !errors.Is(err, sql.ErrNoRows) {
@@ -112,7 +116,7 @@ func life(ctx context.Context, q reads.Queryer, p Projection) (s State, generati
 	if err := q.QueryRowContext(ctx, "SELECT COUNT(*) FROM projection_versions WHERE projection = ?", p.Name).Scan(&others); err != nil {
 		return "", "", fmt.Errorf("read the versions of %s: %w", p.Name, err)
 	}
-	if others == 0 {
+	if others == 0 && !older {
 		s = Live
 	}
 	return s, "", nil
