@@ -20,20 +20,6 @@ import (
 	"github.com/dangdangsalon/salon/projections/admin"
 )
 
-// ledger is an event store that can be sealed, verified and exported.
-type ledger interface {
-	store
-	eventstore.Ledger
-}
-
-func ledgerOf(s store) (ledger, error) {
-	l, ok := s.(ledger)
-	if !ok {
-		return nil, errors.New("this event store cannot be sealed or exported")
-	}
-	return l, nil
-}
-
 // sealing is what a process that seals has; its store comes when it is open.
 type sealing struct {
 	seal.Sealer
@@ -54,13 +40,8 @@ func sealingWith(load func(path string) (seal.Key, error), c config.Seals) (*sea
 	return s, nil
 }
 
-func (s *sealing) over(st store, url string, log *slog.Logger) error {
-	l, err := ledgerOf(st)
-	if err != nil {
-		return err
-	}
-	s.Store, s.Dense, s.Log, s.since = l, !withoutSchema(url), log, time.Now()
-	return nil
+func (s *sealing) over(st store, url string, log *slog.Logger) {
+	s.Store, s.Dense, s.Log, s.since = st, !withoutSchema(url), log, time.Now()
 }
 
 func (s *sealing) sealer() *seal.Sealer {
@@ -72,7 +53,7 @@ func (s *sealing) sealer() *seal.Sealer {
 
 // eventsDesk is what the verbs on events work on: a store, opened for it, or of a running process.
 type eventsDesk struct {
-	ledger
+	store
 	url     string
 	record  admin.Record // nil: a file at hand, in which nobody is noted
 	sealing *sealing     // nil: nothing can be signed
@@ -115,21 +96,16 @@ func (c *whichEvents) with(ctx context.Context, s config.Servers, look bool, wor
 	h := eventsDesk{url: s.Events}
 	file, isFile := strings.CutPrefix(s.Events, "sqlite:")
 	if isFile {
-		h.ledger, err = sqlite.Open(ctx, sqlite.Config{Path: file, ReadOnly: look})
+		h.store, err = sqlite.Open(ctx, sqlite.Config{Path: file, ReadOnly: look})
 	} else {
-		var opened store
-		if opened, err = openEvents(ctx, s.Events, nil); err == nil {
-			if h.ledger, err = ledgerOf(opened); err != nil {
-				return errors.Join(usage(err), opened.Close())
-			}
-		}
+		h.store, err = openEvents(ctx, s.Events, nil)
 	}
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
 	if !isFile || !look {
-		h.record = (&node{store: h.ledger}).recordFor(commandLine(machineUser()))
+		h.record = (&node{store: h.store}).recordFor(commandLine(machineUser()))
 	}
 	return work(h)
 }
@@ -138,16 +114,9 @@ func (c *whichEvents) with(ctx context.Context, s config.Servers, look bool, wor
 func (n *node) historyRoutes(mux *http.ServeMux, answer func(w http.ResponseWriter, body any, err error)) {
 	route := func(pattern string, work func(ctx context.Context, h eventsDesk, request []byte) (any, error)) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			name := r.URL.Query().Get("by")
-			if !plainName(name) {
-				name = "unknown"
-			}
-			l, err := ledgerOf(n.store)
-			var body any
-			if err == nil {
-				h := eventsDesk{ledger: l, url: n.servers.Events, record: n.recordFor(commandLine(name)), sealing: n.sealing}
-				body, err = work(r.Context(), h, []byte(r.URL.Query().Get("request")))
-			}
+			q := r.URL.Query()
+			h := eventsDesk{store: n.store, url: n.servers.Events, record: n.recordFor(commandLine(askedBy(q))), sealing: n.sealing}
+			body, err := work(r.Context(), h, []byte(q.Get("request")))
 			answer(w, body, err)
 		})
 	}
@@ -216,11 +185,7 @@ func probeSealsOf(ctx context.Context, url string, now time.Time) (detail string
 		return "", err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	l, err := ledgerOf(s)
-	if err != nil {
-		return "", err
-	}
-	detail, waits, err := lastSeal(ctx, l, now, seal.ReadNote)
+	detail, waits, err := lastSeal(ctx, s, now, seal.ReadNote)
 	if err == nil && waits > 5*seal.Every {
 		detail += fmt.Sprintf("; what follows has waited for %s: salon serve admin --seal-key-file seals", waits)
 	}

@@ -46,7 +46,7 @@ func (h eventsDesk) export(ctx context.Context, o export.Order) (m export.Manife
 	if err := h.note(ctx, "export-events", strings.Join(about, " ")); err != nil {
 		return m, err
 	}
-	return export.Write(ctx, h.ledger, o)
+	return export.Write(ctx, h.store, o)
 }
 
 func (c *eventsExportCmd) Run(ctx context.Context, t *terminal) error {
@@ -171,7 +171,7 @@ func (c *eventsImportCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	p := newProgress(t.err)
 	err = which.with(ctx, s, false, func(h eventsDesk) error {
-		into, can := h.ledger.(eventstore.Loader)
+		into, can := h.store.(eventstore.Loader)
 		if !can {
 			return usage(errors.New("EventStoreDB cannot be filled yet: PostgreSQL and SQLite can"))
 		}

@@ -54,9 +54,7 @@ func (c *eventsSealCmd) Run(ctx context.Context, t *terminal) error {
 			if h.sealing, err = sealingWith(seal.LoadKey, c.Seals); err != nil {
 				return err
 			}
-			if err := h.sealing.over(h.ledger, s.Events, nil); err != nil {
-				return err
-			}
+			h.sealing.over(h.store, s.Events, nil)
 			made, err = h.seal(ctx)
 			return err
 		})
@@ -126,7 +124,7 @@ func (h eventsDesk) verify(ctx context.Context, q verifyQuery, progress func(pos
 	if err := h.note(ctx, "verify-events", rangeOf(q.From, q.To)); err != nil {
 		return r, err
 	}
-	return seal.Verify(ctx, h.ledger, o)
+	return seal.Verify(ctx, h.store, o)
 }
 
 // rangeOf is a range of positions as a note has it.
@@ -241,7 +239,7 @@ func (h eventsDesk) prove(ctx context.Context, position uint64) (p seal.Proof, e
 	if err := h.note(ctx, "prove-event", strconv.FormatUint(position, 10)); err != nil {
 		return p, err
 	}
-	return seal.Prove(ctx, h.ledger, position)
+	return seal.Prove(ctx, h.store, position)
 }
 
 func (c *eventsProveCmd) Run(ctx context.Context, t *terminal) error {

@@ -73,6 +73,7 @@ const (
 // store is an event store and its end.
 type store interface {
 	eventstore.Store
+	eventstore.Ledger
 	eventstore.Persons
 	eventstore.Timeline
 	Close() error
@@ -157,9 +158,7 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 	}
 	n.writes = has(roleCommands)
 	if n.sealing != nil {
-		if err := n.sealing.over(n.store, n.servers.Events, n.tel.Log); err != nil {
-			return err
-		}
+		n.sealing.over(n.store, n.servers.Events, n.tel.Log)
 	}
 	if has(roleLive) {
 		n.live = n.newGateway(keys)
