@@ -61,13 +61,17 @@ func (c *keysRewrapCmd) Help() string {
 }
 
 func (c *keysRewrapCmd) Run(ctx context.Context, t *terminal) error {
-	if err := c.readFiles(); err != nil {
+	s, ask, err := c.servers()
+	if err != nil {
 		return err
+	}
+	if ask {
+		return usage(errors.New("--events is missing: salon keys rotate changes the master key of a data folder"))
 	}
 	if c.MasterKeyFile == "" || len(c.MasterKeyAlso) == 0 {
 		return usage(errors.New("give the new master key as --master-key-file, and the old one as --master-key-also"))
 	}
-	return c.open(ctx, audit.Erasures{}, func(n *node) error { return n.rewrap(ctx, t) })
+	return c.open(ctx, s.Events, audit.Erasures{}, func(n *node) error { return n.rewrap(ctx, t) })
 }
 
 // rewrap wraps what is not wrapped under the first master key under it.
@@ -119,8 +123,8 @@ func (c *keysRotateCmd) Run(ctx context.Context, t *terminal) (err error) {
 	if _, err := sealed.LoadOrCreateMaster(next); err != nil {
 		return err
 	}
-	which := whichPerson{Events: "sqlite:" + folder.File(eventsName), MasterKeys: config.MasterKeys{MasterKeyFile: next, MasterKeyAlso: []string{current}}}
-	if err := which.open(ctx, audit.Erasures{}, func(n *node) error { return n.rewrap(ctx, t) }); err != nil {
+	which := whichPerson{MasterKeys: config.MasterKeys{MasterKeyFile: next, MasterKeyAlso: []string{current}}}
+	if err := which.open(ctx, "sqlite:"+folder.File(eventsName), audit.Erasures{}, func(n *node) error { return n.rewrap(ctx, t) }); err != nil {
 		return err
 	}
 	old := folder.File("master.until-" + time.Now().UTC().Format("20060102T150405.000000Z") + ".key")

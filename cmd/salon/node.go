@@ -163,9 +163,9 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 	if has(roleLive) {
 		n.live = n.newGateway(keys)
 	}
-	n.refusals = &commands.Refusals{Store: n.store, Log: n.tel.Log}
 	var server *httpserver.Server
 	if n.listener != nil {
+		n.refusals = &commands.Refusals{Store: n.store, Log: n.tel.Log}
 		server = n.newServer(keys, has)
 	}
 	group, ctx := errgroup.WithContext(ctx)

@@ -40,8 +40,8 @@ type personEraseCmd struct {
 	Person  string `arg:"" help:"ROLE/SUB: customer/kim, groomer/bomnal."`
 	Confirm string `help:"The same once more: there is no way back." placeholder:"ROLE/SUB"`
 
-	config.Erasures `embed:""`
-	whichPerson     `embed:""`
+	config.ErasureLedger `embed:""`
+	whichPerson          `embed:""`
 }
 
 func (c *personEraseCmd) Help() string {
@@ -54,12 +54,9 @@ func (c *personEraseCmd) Help() string {
 		"  salon person erase customer/kim --confirm customer/kim"
 }
 
-// whichPerson is where a person's events and key are: a running salon up, by its data folder, or an event store.
+// whichPerson is where a person's events and key are.
 type whichPerson struct {
-	Events     string `help:"Event store: postgres://USER@HOST/DB, esdb://HOST:PORT or sqlite:FILE." placeholder:"URL"`
-	EventsFile string `help:"File that holds --events, for a URL with a password." type:"path" placeholder:"FILE"`
-	Data       string `help:"Data folder of a running salon up: without --events, its process is asked." type:"path" default:"${data}"`
-
+	whichEvents       `embed:""`
 	config.MasterKeys `embed:""`
 }
 
@@ -72,29 +69,19 @@ func personOf(text string) (domain.Actor, error) {
 	return domain.Actor{ID: sub, Role: domain.Role(role)}, nil
 }
 
-// open lets work use the event store that is named.
-func (c *whichPerson) open(ctx context.Context, ledger audit.Erasures, work func(*node) error) (err error) {
-	if err := (&config.Servers{Events: c.Events, Topics: config.Topics{Partitions: 1}}).Need(true, false, false, false); err != nil {
-		return usage(err)
-	}
+// open lets work use an event store, and the master keys when they are given.
+func (c *whichPerson) open(ctx context.Context, events string, ledger audit.Erasures, work func(*node) error) (err error) {
 	n := &node{erasures: ledger}
 	if c.MasterKeyFile != "" {
 		if n.masters, err = masters(c.MasterKeys); err != nil {
 			return err
 		}
 	}
-	if n.store, err = openEvents(ctx, c.Events, nil); err != nil {
+	if n.store, err = openEvents(ctx, events, nil); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, n.store.Close()) }()
 	return work(n)
-}
-
-func (c *whichPerson) readFiles() error {
-	s := config.Servers{Events: c.Events, EventsFile: c.EventsFile}
-	err := s.ReadFiles()
-	c.Events = s.Events
-	return usage(err)
 }
 
 func (c *whichPerson) socket() socketDesk {
@@ -106,10 +93,11 @@ func (c *personExportCmd) Run(ctx context.Context, t *terminal) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := c.readFiles(); err != nil {
+	s, ask, err := c.servers()
+	if err != nil {
 		return err
 	}
-	if c.Events != "" && c.MasterKeyFile == "" {
+	if !ask && c.MasterKeyFile == "" {
 		return usage(errors.New("--master-key-file is missing: without it a person's texts cannot be opened"))
 	}
 	out, done := t.out, func(bool) error { return nil }
@@ -125,10 +113,10 @@ func (c *personExportCmd) Run(ctx context.Context, t *terminal) (err error) {
 			return errors.Join(f.Sync(), f.Close())
 		}
 	}
-	if c.Events == "" {
+	if ask {
 		err = c.socket().export(ctx, who, out)
 	} else {
-		err = c.open(ctx, audit.Erasures{}, func(n *node) error { return n.exportPerson(ctx, machineUser(), who, out) })
+		err = c.open(ctx, s.Events, audit.Erasures{}, func(n *node) error { return n.exportPerson(ctx, machineUser(), who, out) })
 	}
 	return errors.Join(err, done(err == nil))
 }
@@ -141,22 +129,23 @@ func (c *personEraseCmd) Run(ctx context.Context, t *terminal) error {
 	if c.Confirm != c.Person {
 		return usage(fmt.Errorf("nothing was erased. There is no way back: say it once more with --confirm %s", c.Person))
 	}
-	if err := c.readFiles(); err != nil {
+	s, ask, err := c.servers()
+	if err != nil {
 		return err
 	}
 	var had bool
-	if c.Events == "" {
-		if c.Erasures.Erasures != "" {
+	if ask {
+		if c.Erasures != "" {
 			return usage(errors.New("--erasures is for --events: the ledger of a salon up is the one that it was started with"))
 		}
 		var answer struct{ Had bool }
 		err = c.socket().call(ctx, http.MethodPost, "/person/erase", url.Values{"role": {string(who.Role)}, "sub": {who.ID}}, &answer)
 		had = answer.Had
 	} else {
-		if c.Erasures.Erasures == "" {
+		if c.Erasures == "" {
 			return usage(errors.New("--erasures is missing: without the ledger, a restored backup would bring the person back"))
 		}
-		err = c.open(ctx, audit.Erasures{Path: c.Erasures.Erasures}, func(n *node) (err error) {
+		err = c.open(ctx, s.Events, audit.Erasures{Path: c.Erasures}, func(n *node) (err error) {
 			had, err = n.erasePerson(ctx, machineUser(), who)
 			return err
 		})
@@ -236,7 +225,7 @@ func (d socketDesk) export(ctx context.Context, who domain.Actor, to io.Writer) 
 }
 
 // erasuresOf is the ledger of a data folder: beside it, so that who restores the folder keeps the ledger.
-func erasuresOf(c config.Erasures, folder string) audit.Erasures {
+func erasuresOf(c config.ErasureLedger, folder string) audit.Erasures {
 	if c.Erasures != "" {
 		return audit.Erasures{Path: c.Erasures}
 	}

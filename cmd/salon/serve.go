@@ -61,7 +61,7 @@ func (c *serveCmd) Run(ctx context.Context, t *terminal) error {
 		if n.masters, err = masters(c.MasterKeys); err != nil {
 			return err
 		}
-		n.erasures.Path = c.Erasures.Erasures
+		n.erasures.Path = c.Erasures
 	}
 	if http {
 		if n.verifier, err = verifier(ctx, c.Secrets); err != nil {

@@ -24,7 +24,7 @@ type upCmd struct {
 	Data string `help:"Data folder: events, read models, the broker's log and the keys." type:"path" default:"${data}"`
 	Demo bool   `help:"Seed three salons with a week of bookings, and print tokens to try."`
 
-	config.Erasures      `embed:""`
+	config.ErasureLedger `embed:""`
 	config.HTTP          `embed:""`
 	config.Notify        `embed:""`
 	config.Seals         `embed:""`
@@ -80,7 +80,7 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 
 	n := &node{
 		servers: embeddedServers(folder, servers),
-		http:    c.HTTP, tel: tel, masters: masters, erasures: erasuresOf(c.Erasures, folder.Path), verifier: key.Verifier(), listener: listener, alone: true, webhook: webhook, sealing: sealing,
+		http:    c.HTTP, tel: tel, masters: masters, erasures: erasuresOf(c.ErasureLedger, folder.Path), verifier: key.Verifier(), listener: listener, alone: true, webhook: webhook, sealing: sealing,
 	}
 	if err := n.migrate(ctx); err != nil {
 		return err

@@ -37,8 +37,8 @@ type Topics struct {
 
 // Secrets are the keys of a process that answers HTTP.
 type Secrets struct {
-	MasterKeys `embed:""`
-	Erasures   `embed:""`
+	MasterKeys    `embed:""`
+	ErasureLedger `embed:""`
 
 	AuthJWKS    string `name:"auth-jwks" help:"URL of the key set that signs tokens." placeholder:"URL" xor:"auth"`
 	AuthIssuer  string `help:"OpenID Connect issuer that signs tokens." placeholder:"URL" xor:"auth"`
@@ -51,8 +51,8 @@ type MasterKeys struct {
 	MasterKeyAlso []string `help:"Files with other master keys, under which people's keys may still be, or already be, wrapped: for as long as the master key is changed (salon keys rewrap)." type:"path" placeholder:"FILE"`
 }
 
-// Erasures is where it is written down who was erased.
-type Erasures struct {
+// ErasureLedger is where it is written down who was erased.
+type ErasureLedger struct {
 	Erasures string `help:"Ledger of erasures, a file that is in no backup of the event store. What it has is applied before anything is served: a store that was restored from a backup has the keys again that were deleted after it." type:"path" placeholder:"FILE"`
 }
 
