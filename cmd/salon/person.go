@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -102,15 +104,8 @@ func (c *personExportCmd) Run(ctx context.Context, t *terminal) (err error) {
 	}
 	out, done := t.out, func(bool) error { return nil }
 	if c.To != "-" {
-		f, err := os.OpenFile(c.To, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if err != nil {
+		if out, done, err = wholeFile(c.To); err != nil {
 			return usage(fmt.Errorf("--to: %w", err))
-		}
-		out, done = f, func(whole bool) error {
-			if !whole { // half of it would look like all
-				return errors.Join(f.Close(), os.Remove(c.To))
-			}
-			return errors.Join(f.Sync(), f.Close())
 		}
 	}
 	if ask {
@@ -119,6 +114,26 @@ func (c *personExportCmd) Run(ctx context.Context, t *terminal) (err error) {
 		err = c.open(ctx, s.Events, audit.Erasures{}, func(n *node) error { return n.exportPerson(ctx, machineUser(), who, out) })
 	}
 	return errors.Join(err, done(err == nil))
+}
+
+// wholeFile makes a file that is there under its name when it is whole, and never over another: half of what is kept of a
+// person would look like all of it.
+func wholeFile(path string) (to io.Writer, done func(whole bool) error, err error) {
+	if _, err := os.Lstat(path); err == nil {
+		return nil, nil, &fs.PathError{Op: "make", Path: path, Err: fs.ErrExist}
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".export-*") // for its owner alone
+	if err != nil {
+		return nil, nil, err
+	}
+	return f, func(whole bool) (err error) {
+		if whole {
+			if err = f.Sync(); err == nil {
+				err = os.Link(f.Name(), path) // unlike Rename, never over a file that came meanwhile
+			}
+		}
+		return errors.Join(err, f.Close(), os.Remove(f.Name()))
+	}, nil
 }
 
 func (c *personEraseCmd) Run(ctx context.Context, t *terminal) error {
