@@ -64,7 +64,8 @@ func syncFolder(path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// All reads the ledger; one that is not there is empty. Half a line is none: its erasure was not begun.
+// All reads the ledger; one that is not there is empty. Half a line is none: its erasure was not begun. A whole line that
+// cannot be read is an error: somebody's erasure would be forgotten.
 func (l Erasures) All() (all []Erasure, err error) {
 	b, err := os.ReadFile(l.Path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -74,10 +75,15 @@ func (l Erasures) All() (all []Erasure, err error) {
 		return nil, fmt.Errorf("ledger of erasures: %w", err)
 	}
 	for line := range bytes.Lines(b) {
-		var e Erasure
-		if err := json.Unmarshal(line, &e); err == nil && e.Subject != "" && e.KeyID != "" {
-			all = append(all, e)
+		line = bytes.TrimSpace(line)
+		if !bytes.HasSuffix(line, []byte("}")) {
+			continue
 		}
+		var e Erasure
+		if err := json.Unmarshal(line, &e); err != nil || e.Subject == "" || e.KeyID == "" {
+			return nil, fmt.Errorf("ledger of erasures: line %q is damaged: restore it, or remove it when it is nobody's", line)
+		}
+		all = append(all, e)
 	}
 	return all, nil
 }
