@@ -27,30 +27,16 @@ func diffedTables(old, now engine.Projection) (out []*diffed) {
 			all = append(all, t)
 		}
 	}
-	differs := now.Differs
-	if old.Version > now.Version {
-		differs = old.Differs
-	}
 	for _, table := range all {
 		d := table.Def()
 		t := &diffed{
 			ranges: newRanges(0, d, d.Columns), versions: [2]int{old.Version, now.Version},
 			has:      [2]bool{slices.Contains(old.Tables, table), slices.Contains(now.Tables, table)},
-			expected: map[string]string{}, counts: map[string]int64{}, diff: TableDiff{Table: d.Base},
+			expected: expectedIn(d, old, now), counts: map[string]int64{}, diff: TableDiff{Table: d.Base},
 		}
 		for i, has := range t.has {
 			if !has {
 				t.diff.Expected = fmt.Sprintf("version %d does not have it", t.versions[i])
-			}
-		}
-		for _, c := range d.Columns {
-			if c.Since > min(old.Version, now.Version) && c.Since <= max(old.Version, now.Version) {
-				t.expected[c.Name] = fmt.Sprintf("new in version %d", max(old.Version, now.Version))
-			}
-		}
-		for _, x := range differs {
-			if x.Table == d {
-				t.expected[x.Column] = x.Why
 			}
 		}
 		out = append(out, t)

@@ -212,27 +212,35 @@ func (v *verification) between(ctx context.Context) (keys []string, err error) {
 
 // shared are the columns of a table that both versions have and that should be equal.
 func (v *verification) shared(d *engine.Def) (columns []engine.Column) {
-	a, b := d.At(v.a.p.Version), d.At(v.b.p.Version)
-	expected := v.a.p.Differs
-	if v.b.p.Version > v.a.p.Version {
-		expected = v.b.p.Differs
-	}
+	expected := expectedIn(d, v.a.p, v.b.p)
 	for _, c := range d.Columns {
-		has := func(t *engine.Def) bool {
-			return slices.ContainsFunc(t.Columns, func(x engine.Column) bool { return x.Name == c.Name })
-		}
-		i := slices.IndexFunc(expected, func(x engine.Differs) bool { return x.Table == d && x.Column == c.Name })
-		switch {
-		case !has(a) && !has(b):
-		case !has(a) || !has(b):
-			v.report.Expected = append(v.report.Expected, Expected{d.Base, c.Name, fmt.Sprintf("new in version %d", max(v.a.p.Version, v.b.p.Version))})
-		case i >= 0:
-			v.report.Expected = append(v.report.Expected, Expected{d.Base, c.Name, expected[i].Why})
-		default:
+		if why, differs := expected[c.Name]; differs {
+			v.report.Expected = append(v.report.Expected, Expected{d.Base, c.Name, why})
+		} else if c.Since <= v.a.p.Version { // else neither has it
 			columns = append(columns, c)
 		}
 	}
 	return columns
+}
+
+// expectedIn are the columns of a table in which two versions are to differ, each with the reason: those that the newer one
+// declares, and those that it alone has.
+func expectedIn(d *engine.Def, a, b engine.Projection) map[string]string {
+	if a.Version > b.Version {
+		a, b = b, a
+	}
+	why := map[string]string{}
+	for _, x := range b.Differs {
+		if x.Table == d {
+			why[x.Column] = x.Why
+		}
+	}
+	for _, c := range d.Columns {
+		if c.Since > a.Version && c.Since <= b.Version {
+			why[c.Name] = fmt.Sprintf("new in version %d", b.Version)
+		}
+	}
+	return why
 }
 
 // table compares a table, range by range of its primary key.
