@@ -15,7 +15,7 @@ run: build ## Build and start everything in one process, with demo data (needs G
 
 .PHONY: build
 build: ## Build the static binary bin/salon
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/salon ./cmd/salon
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/salon ./cmd/salon
 
 .PHONY: test
 test: ## Start the real servers, run every check and every test, stop the servers again

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# secrets.sh [DIR]: makes every secret that docker-compose.yml mounts, as files in DIR (deploy/secrets, which git ignores).
+# What is there is kept, so it may be run again, and own files may be put there first. Back up master.key: without it, every
+# personal field is gone.
+#
+# The folder is closed to everybody else (0700); the files in it can be read (0444), because a container's user, who is
+# nobody on this machine, reads them through the mount.
+set -euo pipefail
+
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+dir=${1:-${SALON_SECRETS:-$repo/deploy/secrets}}
+umask 077
+mkdir -p "$dir"
+dir=$(cd "$dir" && pwd -P)
+chmod 700 "$dir"
+
+# put NAME: keeps what is there, else takes stdin, and only as a whole.
+put() {
+  if [[ -s $dir/$1 ]]; then cat >/dev/null && return; fi
+  cat >"$dir/.$1"
+  chmod 444 "$dir/.$1"
+  mv "$dir/.$1" "$dir/$1"
+}
+
+# Letters, digits, - and _ alone: it stands in URLs and in configuration files as it is.
+password() { head -c 24 /dev/urandom | base64 | tr '+/' '-_'; }
+
+# salon keys DIR, by the binary of this checkout or by the image.
+keys() {
+  if [[ -x $repo/bin/salon ]]; then
+    "$repo/bin/salon" keys "$1"
+  else
+    docker run --rm --network none --user "$(id -u):$(id -g)" --volume "$1:/keys" \
+      "${SALON_IMAGE:-salon}:${SALON_VERSION:-dev}" keys /keys
+  fi
+}
+
+for name in postgres_password postgres_salon_password postgres_replication_password \
+  mysql_root_password mysql_salon_password mysql_replication_password redis_password notify_secret grafana_password; do
+  password | put "$name"
+done
+
+if [[ ! -s $dir/auth.key || ! -s $dir/master.key || ! -s $dir/seal.key ]]; then
+  keys "$dir" >/dev/null
+  chmod 444 "$dir/auth.key" "$dir/master.key" "$dir/seal.key"
+fi
+
+printf 'postgres://salon:%s@postgres,postgres-standby/salon?sslmode=disable&target_session_attrs=read-write&connect_timeout=2\n' \
+  "$(<"$dir/postgres_salon_password")" | put events_url
+printf 'mysql://salon:%s@mysql:3306/salon\n' "$(<"$dir/mysql_salon_password")" | put reads_url
+printf 'redis://:%s@redis:6379/0\n' "$(<"$dir/redis_password")" | put redis_url
+
+# Where alerts and rollouts tell people: a Discord webhook, or any URL that takes its format. Yours goes into this file; until
+# then nobody listens there.
+printf 'http://127.0.0.1:9/webhook\n' | put webhook
+
+printf 'Secrets are in %s.\n' "$dir"
