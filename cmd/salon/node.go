@@ -371,7 +371,7 @@ func (n *node) applyErasures(ctx context.Context) error {
 // newServer is the HTTP edge with the operations of the roles on it, and what tells how the process is.
 func (n *node) newServer(keys *sealed.Keys, has func(role) bool) *httpserver.Server {
 	s := httpserver.New(httpserver.Config{
-		Version: version, Log: n.tel.Log, Verifier: n.verifier, CORSOrigins: n.http.CORSOrigins, RateLimit: n.http.RateLimit,
+		Version: version, Log: n.tel.Log, Verifier: n.verifier, CORSOrigins: n.http.CORSOrigins, RateLimit: n.http.RateLimit, TrustProxy: n.http.TrustProxy,
 		Observe: n.tel.Metrics.Request, Tracer: n.tel.Tracer,
 		Refused: func(by auth.Identity, operation string) {
 			n.refusals.Add(domain.Actor{ID: by.Sub, Role: domain.Role(by.Role)}, operation)

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"os"
 	"strconv"
@@ -58,12 +59,13 @@ type ErasureLedger struct {
 
 // HTTP is how the APIs are served.
 type HTTP struct {
-	Listen        string        `help:"Address of the API." default:"127.0.0.1:8080"`
-	MetricsListen string        `help:"Address of /metrics, when it is not to be on the API's." placeholder:"HOST:PORT"`
-	RateLimit     float64       `help:"Requests a second and subject; 0 is no limit." default:"50"`
-	PostRate      float64       `help:"Chat messages a second and sender; 0 is no limit." default:"10"`
-	CORSOrigins   []string      `name:"cors-origins" help:"Origins that browsers may call from." placeholder:"ORIGIN"`
-	HoldTTL       time.Duration `help:"How long a hold keeps its slot." default:"5m"`
+	Listen        string         `help:"Address of the API." default:"127.0.0.1:8080"`
+	MetricsListen string         `help:"Address of /metrics, when it is not to be on the API's." placeholder:"HOST:PORT"`
+	RateLimit     float64        `help:"Requests a second and subject; 0 is no limit." default:"50"`
+	PostRate      float64        `help:"Chat messages a second and sender; 0 is no limit." default:"10"`
+	CORSOrigins   []string       `name:"cors-origins" help:"Origins that browsers may call from." placeholder:"ORIGIN"`
+	TrustProxy    []netip.Prefix `help:"Peers whose X-Forwarded-For names the caller, who without a token is counted by address: the load balancers in front of this process. None: the peer is the caller." placeholder:"CIDR,…"`
+	HoldTTL       time.Duration  `help:"How long a hold keeps its slot." default:"5m"`
 }
 
 // Notify is where notifications leave the system.

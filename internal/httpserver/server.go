@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -42,9 +43,9 @@ type Config struct {
 	// RateLimit is requests a second for each subject, or address without a token, with bursts of twice as many;
 	// 0 is no limit. Counted per process: behind n processes a caller has n times as much. Defaults to no limit.
 	RateLimit float64
-	// TrustProxy reads a caller's address from X-Forwarded-For when the peer is on a private network. Only behind
-	// a proxy that sets it: otherwise callers choose the address they are counted by. Defaults to false.
-	TrustProxy bool
+	// TrustProxy are the peers whose X-Forwarded-For names the caller. They have to set it: what they pass on, a caller
+	// chooses, who is counted by it then. Defaults to none: the peer is the caller.
+	TrustProxy []netip.Prefix
 	// Observe is told of every answer: the route's pattern, never the path. Defaults to nothing.
 	Observe func(method, route string, status int, took time.Duration)
 	// Refused is told who was refused an operation that is neither for customers nor for groomers. Defaults to nothing.
@@ -80,8 +81,8 @@ func New(cfg Config) *Server {
 	s.echo.HideBanner, s.echo.HidePort = true, true
 	s.echo.HTTPErrorHandler = s.fail
 	s.echo.IPExtractor = echo.ExtractIPDirect()
-	if cfg.TrustProxy {
-		s.echo.IPExtractor = echo.ExtractIPFromXFFHeader()
+	if len(cfg.TrustProxy) > 0 {
+		s.echo.IPExtractor = echo.ExtractIPFromXFFHeader(trusted(cfg.TrustProxy)...)
 	}
 	s.echo.Use(s.observe, s.recover, securityHeaders)
 	if len(cfg.CORSOrigins) > 0 {
@@ -103,6 +104,15 @@ func New(cfg Config) *Server {
 	s.api.UseMiddleware(s.authorize)
 	s.serveDocument()
 	return s
+}
+
+// trusted are these peers and no other: by itself echo trusts everything that is private, which in a data centre everybody is.
+func trusted(peers []netip.Prefix) []echo.TrustOption {
+	options := []echo.TrustOption{echo.TrustLoopback(false), echo.TrustLinkLocal(false), echo.TrustPrivateNet(false)}
+	for _, p := range peers {
+		options = append(options, echo.TrustIPRange(&net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}))
+	}
+	return options
 }
 
 // humaConfig leaves huma's own document, schema and docs routes out: the docs load scripts from another host, and the

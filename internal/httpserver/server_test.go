@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -233,6 +234,44 @@ func TestEachSubjectHasItsOwnRate(t *testing.T) {
 		if got.status == 429 && (got.header.Get("Retry-After") == "" || got.p.Code != "rate.limited") {
 			t.Errorf("%q: %+v", c.token, got)
 		}
+	}
+}
+
+func TestOnlyATrustedProxyNamesTheCaller(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		what  string
+		peer  string
+		trust string
+		then  []string // X-Forwarded-For, one request each
+		want  int      // of the last
+	}{
+		{"nobody is trusted: the peer is counted", "192.0.2.1", "", []string{"203.0.113.1", "203.0.113.2"}, 429},
+		{"another is trusted", "192.0.2.1", "198.51.100.0/24", []string{"203.0.113.1", "203.0.113.2"}, 429},
+		{"a private network is not trusted by itself", "10.0.0.9", "198.51.100.0/24", []string{"10.0.0.1", "10.0.0.2"}, 429},
+		{"the peer is trusted: whom it names is counted", "192.0.2.1", "192.0.2.1/32", []string{"203.0.113.1", "203.0.113.2"}, 401},
+		{"and once", "192.0.2.1", "192.0.2.1/32", []string{"203.0.113.1", "203.0.113.1"}, 429},
+		{"what a caller claims before it is not believed", "192.0.2.1", "192.0.2.1/32", []string{"10.9.9.9, 203.0.113.1", "10.8.8.8, 203.0.113.1"}, 429},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			t.Parallel()
+			cfg := Config{RateLimit: 0.001}
+			if c.trust != "" {
+				cfg.TrustProxy = []netip.Prefix{netip.MustParsePrefix(c.trust)}
+			}
+			h := newTestServer(t, cfg).Handler()
+			from := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				r.RemoteAddr = c.peer + ":1234"
+				h.ServeHTTP(w, r)
+			})
+			var got answer
+			for _, caller := range c.then {
+				got = call(t, from, "GET", "/v1/mine", "", "", "X-Forwarded-For", caller)
+			}
+			if got.status != c.want {
+				t.Errorf("got %d, want %d", got.status, c.want)
+			}
+		})
 	}
 }
 
