@@ -18,6 +18,8 @@ import (
 // starts no goroutine: while somebody waits, one of those who wait looks for all of them.
 type Consistency struct {
 	db       *reads.DB
+	replica  *Replica                  // nil: there is none
+	answered func(by Copy, why string) // nil: nobody counts
 	lineage  *lineage
 	waiting  *waiting
 	pointers *pointers
@@ -66,8 +68,10 @@ func (s Snapshot) Version(projection string) int { return s.versions[projection]
 
 // Scope is what a screen reads. A token's entries outside of it are not waited for.
 type Scope struct {
-	Of   []engine.Projection // whose tables it queries; topics that they do not consume are ignored
-	Keys []string            // the ordering keys of its rows; none means that it may read any key's
+	// Newest is for who was told of a change by the primary, and has to find it: the replica may lack it.
+	Newest bool
+	Of     []engine.Projection // whose tables it queries; topics that they do not consume are ignored
+	Keys   []string            // the ordering keys of its rows; none means that it may read any key's
 }
 
 func (s Scope) covers(p engine.Projection, e token.Entry) bool {
@@ -75,7 +79,8 @@ func (s Scope) covers(p engine.Projection, e token.Entry) bool {
 }
 
 // Read runs fn on one snapshot of the reads database in which everything that the caller's token asks for is applied,
-// as far as scope has part in it. It waits for that, up to the caller's Prefer: wait. fn may run only once.
+// as far as scope has part in it. It waits for that, up to the caller's Prefer: wait. fn may run a second time, from the
+// beginning, when the replica broke off in the first: it sets what it finds, and adds to nothing outside of it.
 //
 // The errors are problems: 400 for a malformed token, 412 store.restored for one of another life of the store,
 // 503 read_model.behind when the wait was over, 503 read_model.parked when the rows stand still before the token,
@@ -85,22 +90,19 @@ func (c *Consistency) Read(ctx context.Context, h ReadHeaders, scope Scope, fn f
 	if err != nil {
 		return err
 	}
+	why := ""
+	if c.replica != nil && !scope.Newest {
+		if why, err = c.onReplica(ctx, tokens, scope, fn); why == "" {
+			return err
+		}
+	}
+	c.count(OnPrimary, why)
 	wait, stop := context.WithTimeout(ctx, h.wait())
 	defer stop()
 	asking, giveUp := context.WithTimeout(ctx, h.wait()+askDatabase)
 	defer giveUp()
 	for over := false; ; {
-		var lag lags
-		err := c.db.Snapshot(asking, func(ctx context.Context, q reads.Queryer) error {
-			s, err := open(ctx, q, scope)
-			if err != nil {
-				return err
-			}
-			if lag, err = s.lagging(ctx, c.lineage, tokens, scope); err != nil || len(lag) > 0 {
-				return err
-			}
-			return fn(ctx, s)
-		})
+		lag, err := c.on(asking, c.db, tokens, scope, fn)
 		if err != nil || len(lag) == 0 {
 			return unavailable(ctx, err)
 		}
@@ -112,6 +114,22 @@ func (c *Consistency) Read(ctx context.Context, h ReadHeaders, scope Scope, fn f
 		}
 		over = wait.Err() != nil // one more snapshot, which may be the one
 	}
+}
+
+// on runs fn on one snapshot of one copy of the reads database, unless that lacks what the tokens ask for.
+func (c *Consistency) on(ctx context.Context, db *reads.DB, tokens []token.Token, scope Scope,
+	fn func(ctx context.Context, s Snapshot) error,
+) (lag lags, err error) {
+	return lag, db.Snapshot(ctx, func(ctx context.Context, q reads.Queryer) error {
+		s, err := open(ctx, q, scope)
+		if err != nil {
+			return err
+		}
+		if lag, err = s.lagging(ctx, c.lineage, tokens, scope); err != nil || len(lag) > 0 {
+			return err
+		}
+		return fn(ctx, s)
+	})
 }
 
 // open reads which version of each projection serves, and what is parked of it. A projection that has no pointer yet

@@ -128,7 +128,7 @@ var errReaderGone = errors.New("nobody reads")
 // read brings the next rows. In each snapshot a reservation's rows are a beginning of its history, whichever version
 // serves: what is above the last that was written is all that is new, in order.
 func (st *stream) read(ctx context.Context, h ReadHeaders) error {
-	return st.Read(ctx, h, Scope{Of: []engine.Projection{history.Projection()}, Keys: []string{st.salon}},
+	return st.Read(ctx, h, Scope{Newest: true, Of: []engine.Projection{history.Projection()}, Keys: []string{st.salon}},
 		func(ctx context.Context, snap Snapshot) error {
 			version := snap.Version("history")
 			first, err := engine.Query(ctx, snap, history.Table, version, "WHERE reservation_id = ? ORDER BY revision LIMIT 1", st.id)

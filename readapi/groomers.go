@@ -65,6 +65,7 @@ func (s screens) listGroomers(ctx context.Context, in *groomersInput) (*answer[P
 	var out answer[Page[Groomer]]
 	return &out, s.Read(ctx, in.ReadHeaders, Scope{Of: []engine.Projection{groomers.Projection()}},
 		func(ctx context.Context, snap Snapshot) error {
+			q := q // it may run again
 			version, parked := snap.Version("groomers"), snap.Parked("groomers")
 			// A term's rows lie together in its primary key: each is one look-up for a salon, or a walk in the order
 			// of the answer, as the database likes.

@@ -22,7 +22,12 @@ type Texts interface {
 // Deps is what the screens need.
 type Deps struct {
 	Reads *reads.DB
-	Texts Texts
+	// Replica answers what it can in the place of Reads. Nil: there is none.
+	Replica *Replica
+	// Answered is told which copy was asked for each read of tables and, of the primary where there is a replica, why: "late",
+	// "behind" or "failed". Nil: nobody counts.
+	Answered func(by Copy, why string)
+	Texts    Texts
 	// Lives tells how the event store's lives follow one another, the oldest first. Nil: tokens of another life are
 	// refused.
 	Lives func(ctx context.Context) ([]Life, error)
@@ -48,7 +53,9 @@ func newScreens(deps Deps) screens {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	return screens{deps, NewConsistency(deps.Reads, deps.Lives), newWatching(deps.Reads), newStreams()}
+	c := NewConsistency(deps.Reads, deps.Lives)
+	c.replica, c.answered = deps.Replica, deps.Answered
+	return screens{deps, c, newWatching(deps.Reads), newStreams()}
 }
 
 func (s screens) register(api huma.API) {

@@ -83,6 +83,7 @@ func (s screens) listReservations(ctx context.Context, in *reservationsInput) (*
 	var rows []reservations.Row
 	var parked parkedKeys
 	err = s.Read(ctx, in.ReadHeaders, scope, func(ctx context.Context, snap Snapshot) error {
+		where := where // it may run again
 		parked = snap.Parked("reservations")
 		zone, err := snap.zoneOf(ctx, salon)
 		if err != nil {

@@ -72,6 +72,7 @@ func (s screens) dailyStats(ctx context.Context, in *statsInput) (*answer[Page[D
 	}
 	var out answer[Page[Day]]
 	return &out, s.Read(ctx, in.ReadHeaders, scope, func(ctx context.Context, snap Snapshot) error {
+		where := where // it may run again
 		parked := snap.Parked("stats")
 		zone, err := snap.zoneOf(ctx, salon)
 		if err != nil {

@@ -55,6 +55,7 @@ func (s screens) listTimeOff(ctx context.Context, in *timeOffInput) (*answer[Pag
 	var parked bool
 	err := s.Read(ctx, in.ReadHeaders, Scope{Of: []engine.Projection{calendar.Projection()}, Keys: []string{in.GroomerID}},
 		func(ctx context.Context, snap Snapshot) error {
+			where := where // it may run again
 			parked = snap.Parked("calendar")[in.GroomerID]
 			version := snap.Version("calendar")
 			salons, err := engine.Query(ctx, snap, calendar.Salons, version, "WHERE groomer_id = ?", in.GroomerID)

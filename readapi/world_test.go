@@ -87,10 +87,15 @@ func newWorld(t *testing.T, url string) *world {
 	}
 	w := &world{t: t, db: db, log: foldtest.NewLog(), texts: &texts{erased: map[string]bool{}}}
 	w.screens = newScreens(Deps{Reads: db, Texts: w.texts})
+	w.serve()
+	return w
+}
+
+// serve makes the handler that answers with the screens.
+func (w *world) serve() {
 	server := httpserver.New(httpserver.Config{Verifier: verifier{}})
 	w.screens.register(server.API())
 	w.handler = server.Handler()
-	return w
 }
 
 // project brings the read models up to the end of the log.

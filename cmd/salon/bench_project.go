@@ -91,11 +91,9 @@ func (b *projectBench) run(ctx context.Context, servers config.Servers) (err err
 		return err
 	}
 	defer func() { err = errors.Join(err, b.reads.Close()) }()
-	options, err := redis.ParseURL(servers.Redis)
-	if err != nil {
-		return usage(errors.New("--redis is not a valid redis:// URL"))
+	if b.redis, err = newRedis(servers.Redis); err != nil {
+		return usage(err)
 	}
-	b.redis = redis.NewClient(options)
 	defer func() { err = errors.Join(err, b.redis.Close()) }()
 	if err := topicsOf(servers).Ensure(ctx); err != nil {
 		return err

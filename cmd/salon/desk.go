@@ -12,8 +12,6 @@ import (
 	"net/url"
 	"strconv"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/dangdangsalon/salon/internal/config"
 	"github.com/dangdangsalon/salon/projections/admin"
 	"github.com/dangdangsalon/salon/projections/engine"
@@ -100,12 +98,9 @@ func withServers(ctx context.Context, s config.Servers, also needs, work func(*n
 	}
 	n := &node{servers: s}
 	if also.redis {
-		options, err := redis.ParseURL(s.Redis)
-		if err != nil {
-			return usage(errors.New("--redis is not a valid redis:// URL"))
+		if n.redis, err = newRedis(s.Redis); err != nil {
+			return usage(err)
 		}
-		options.ContextTimeoutEnabled = true // whoever asks gives it less time than that
-		n.redis = redis.NewClient(options)
 		defer n.redis.Close()
 	}
 	if s.Reads != "" {

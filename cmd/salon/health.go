@@ -64,7 +64,7 @@ func (n *node) ready(ctx context.Context) error {
 		return errors.New("the event store does not answer")
 	}
 	if n.reads != nil && !n.writes {
-		if err := n.reads.Ping(ctx); err != nil {
+		if err := n.reads.Ping(ctx); err != nil && !n.replica.Serves() {
 			return errors.New("the reads database does not answer")
 		}
 	}

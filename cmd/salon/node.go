@@ -82,6 +82,7 @@ type store interface {
 // node is one process: its settings, what it opened, and the roles that run on it.
 type node struct {
 	servers  config.Servers
+	replicas config.Replica
 	http     config.HTTP
 	tel      *telemetry.Telemetry
 	masters  [][]byte       // the first wraps; none: personal texts stay sealed here
@@ -93,6 +94,7 @@ type node struct {
 
 	store    store
 	reads    *reads.DB
+	replica  *readapi.Replica // of the reads database; nil: there is none
 	redis    *redis.Client
 	executor *commands.Executor // of the commands and of the reactors
 	relay    *relay.Relay
@@ -128,6 +130,16 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 		}
 		defer func() { err = errors.Join(err, n.reads.Close()) }()
 		n.tel.Metrics.Pool("reads", n.reads.Stats)
+	}
+	if has(roleReadAPI) && n.replicas.ReadsReplica != "" {
+		db, err := reads.OpenReplica(n.replicas.ReadsReplica)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, db.Close()) }()
+		n.replica = &readapi.Replica{DB: db, Primary: n.reads, MaxAge: n.replicas.ReadsReplicaAge, Log: n.tel.Log}
+		n.tel.Metrics.Pool("reads_replica", db.Stats)
+		n.tel.Metrics.Replica(n.replica.Age, n.replica.Serves)
 	}
 	if has(roleReadAPI) || has(roleAdmin) || has(roleProjector) || has(roleLive) {
 		if err := n.openRedis(); err != nil {
@@ -169,6 +181,9 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 		server = n.newServer(keys, has)
 	}
 	group, ctx := errgroup.WithContext(ctx)
+	if n.replica != nil {
+		group.Go(func() error { return n.replica.Run(ctx) })
+	}
 	if server != nil {
 		group.Go(func() error { return n.refusals.Run(ctx) })
 	}
@@ -255,15 +270,12 @@ func (n *node) openStore(ctx context.Context, url string) (store, error) {
 
 // openRedis opens Redis, which may be away: nothing connects yet.
 func (n *node) openRedis() error {
-	options, err := redis.ParseURL(n.servers.Redis)
-	if err != nil {
-		return usage(errors.New("--redis is not a valid redis:// URL"))
-	}
-	// A view that is away must cost a read little: the tables behind it answer then.
-	options.DialTimeout, options.ReadTimeout, options.MaxRetries = time.Second, 2*time.Second, 1
-	options.ContextTimeoutEnabled = true // a screen gives a view less time than that
 	redis.SetLogger(redisLog{n.tel.Log}) // by itself it prints to the terminal
-	n.redis = redis.NewClient(options)
+	client, err := newRedis(n.servers.Redis)
+	if err != nil {
+		return usage(err)
+	}
+	n.redis = client
 	n.tel.Metrics.Pool("redis", func() (open, inUse int, waited int64) {
 		s := n.redis.PoolStats()
 		return int(s.TotalConns), int(s.TotalConns - s.IdleConns), int64(s.WaitCount)
@@ -399,7 +411,10 @@ func (n *node) screens(keys *sealed.Keys) readapi.Deps {
 	view := func(p engine.Projection) *engine.View {
 		return &engine.View{Redis: n.redis, Projection: p, Partitions: n.partitionsOf}
 	}
-	return readapi.Deps{Reads: n.reads, Texts: keys, Lives: n.lives(), Slots: view(calendar.View()), Rooms: view(chatrooms.View())}
+	return readapi.Deps{
+		Reads: n.reads, Replica: n.replica, Answered: func(by readapi.Copy, why string) { n.tel.Metrics.TableRead(string(by), why) },
+		Texts: keys, Lives: n.lives(), Slots: view(calendar.View()), Rooms: view(chatrooms.View()),
+	}
 }
 
 // lives tells the lives of an event store that can name them, nil of the others.

@@ -206,11 +206,10 @@ func serverProbes(s config.Servers) []probe {
 		{part: "projections", look: func(ctx context.Context) (string, error) { return probePlaces(ctx, s) }},
 		{part: "reactor", look: func(ctx context.Context) (string, error) { return probeOverdue(ctx, s.Reads) }},
 		{part: "redis", look: func(ctx context.Context) (string, error) {
-			options, err := redis.ParseURL(s.Redis)
+			c, err := newRedis(s.Redis)
 			if err != nil {
-				return "", errors.New("--redis is not a valid redis:// URL")
+				return "", err
 			}
-			c := redis.NewClient(options)
 			detail, err := probeRedis(ctx, c)
 			return detail, errors.Join(err, c.Close())
 		}},

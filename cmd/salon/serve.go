@@ -12,12 +12,19 @@ import (
 	"github.com/dangdangsalon/salon/internal/auth"
 	"github.com/dangdangsalon/salon/internal/config"
 	"github.com/dangdangsalon/salon/internal/sealed"
+	"github.com/dangdangsalon/salon/reactors/notify"
 )
 
 type serveCmd struct {
 	Roles []role `arg:"" help:"What this process does: commands, readapi, admin, relay, projector, reactor, live." enum:"commands,readapi,admin,relay,projector,reactor,live"`
 
+	serveSettings `embed:""`
+}
+
+// serveSettings are what nodes on real servers are told, whatever their roles.
+type serveSettings struct {
 	config.Servers       `embed:""`
+	config.Replica       `embed:""`
 	config.Secrets       `embed:""`
 	config.HTTP          `embed:""`
 	config.Notify        `embed:""`
@@ -25,45 +32,54 @@ type serveCmd struct {
 	config.Observability `embed:""`
 }
 
-func (c *serveCmd) Run(ctx context.Context, t *terminal) error {
-	if err := c.ReadFiles(); err != nil {
-		return usage(err)
+// checked is what the check of a call found out.
+type checked struct {
+	webhook                      *notify.Endpoint
+	administers, reacts, answers bool // answers: HTTP
+}
+
+// check complains about all that is missing or wrong in the call, as a usageError.
+func (c *serveCmd) check() (found checked, err error) {
+	if err := errors.Join(c.Servers.ReadFiles(), c.Replica.ReadFiles()); err != nil {
+		return found, usage(err)
 	}
-	chats := slices.Contains(c.Roles, roleLive)
-	http := chats || slices.Contains(c.Roles, roleCommands) || slices.Contains(c.Roles, roleReadAPI) || slices.Contains(c.Roles, roleAdmin)
-	administers := slices.Contains(c.Roles, roleAdmin)
-	projects := slices.Contains(c.Roles, roleProjector)
-	screens := projects || administers || chats || slices.Contains(c.Roles, roleReadAPI)
-	reacts := slices.Contains(c.Roles, roleReactor)
-	relays := slices.Contains(c.Roles, roleRelay)
-	webhook, err := endpoint(c.Notify, reacts)
-	errs := []error{err, c.Need(true, projects || relays || administers || chats || webhook != nil, screens || reacts, screens)}
-	if (http || reacts) && c.MasterKeyFile == "" {
+	has := func(r role) bool { return slices.Contains(c.Roles, r) }
+	found.administers, found.reacts = has(roleAdmin), has(roleReactor)
+	found.answers = has(roleLive) || has(roleCommands) || has(roleReadAPI) || has(roleAdmin)
+	screens := has(roleProjector) || has(roleAdmin) || has(roleLive) || has(roleReadAPI)
+	found.webhook, err = endpoint(c.Notify, found.reacts)
+	errs := []error{err, c.Need(true, has(roleProjector) || has(roleRelay) || has(roleAdmin) || has(roleLive) || found.webhook != nil, screens || found.reacts, screens)}
+	if (found.answers || found.reacts) && c.MasterKeyFile == "" {
 		errs = append(errs, errors.New("--master-key-file is missing: personal fields are sealed under it (salon keys DIR makes one)"))
 	}
-	if http && c.AuthJWKS == "" && c.AuthIssuer == "" && c.AuthKeyFile == "" {
+	if found.answers && c.AuthJWKS == "" && c.AuthIssuer == "" && c.AuthKeyFile == "" {
 		errs = append(errs, errors.New("nobody could sign in: give --auth-jwks, --auth-issuer or --auth-key-file (salon keys DIR makes one)"))
 	}
-	if err := errors.Join(errs...); err != nil {
-		return usage(err)
+	return found, usage(errors.Join(errs...))
+}
+
+func (c *serveCmd) Run(ctx context.Context, t *terminal) error {
+	call, err := c.check()
+	if err != nil {
+		return err
 	}
 	tel, err := telemetryOf(ctx, c.Observability, slog.LevelInfo, t.err)
 	if err != nil {
 		return usage(err)
 	}
-	n := &node{servers: c.Servers, http: c.HTTP, tel: tel, webhook: webhook}
-	if administers && c.SealKeyFile != "" {
+	n := &node{servers: c.Servers, replicas: c.Replica, http: c.HTTP, tel: tel, webhook: call.webhook}
+	if call.administers && c.SealKeyFile != "" {
 		if n.sealing, err = sealingWith(seal.LoadKey, c.Seals); err != nil {
 			return err
 		}
 	}
-	if http || reacts { // a reactor's commands are remembered under a key of the system's own
+	if call.answers || call.reacts { // a reactor's commands are remembered under a key of the system's own
 		if n.masters, err = masters(c.MasterKeys); err != nil {
 			return err
 		}
 		n.erasures.Path = c.Erasures
 	}
-	if http {
+	if call.answers {
 		if n.verifier, err = verifier(ctx, c.Secrets); err != nil {
 			return err
 		}

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/dangdangsalon/salon/domain"
 	"github.com/dangdangsalon/salon/eventstore"
@@ -57,11 +56,10 @@ func (c *cluster) openModels(t *testing.T) models {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	options, err := redis.ParseURL(c.redis)
+	client, err := newRedis(c.redis)
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := redis.NewClient(options)
 	t.Cleanup(func() { client.Close() })
 	return models{db, client, clusterPartitions}
 }

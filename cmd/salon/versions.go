@@ -16,8 +16,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/dangdangsalon/salon/projections/engine"
 	"github.com/dangdangsalon/salon/projections/reads"
 	"github.com/dangdangsalon/salon/projections/rebuild"
@@ -264,11 +262,9 @@ func (c *whichSystem) runs(ctx context.Context, work func(context.Context, runsD
 		}
 		n := &node{servers: c.Servers}
 		if c.Redis != "" { // a switch looks whether views are filled
-			options, err := redis.ParseURL(c.Redis)
-			if err != nil {
-				return usage(errors.New("--redis is not a valid redis:// URL"))
+			if n.redis, err = newRedis(c.Redis); err != nil {
+				return usage(err)
 			}
-			n.redis = redis.NewClient(options)
 			defer n.redis.Close()
 		}
 		if n.reads, err = reads.Open(ctx, c.Reads); err != nil {

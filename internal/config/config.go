@@ -21,9 +21,9 @@ type Servers struct {
 	Events     string `help:"Event store: postgres://USER@HOST/DB, esdb://HOST:PORT or sqlite:FILE." placeholder:"URL"`
 	EventsFile string `help:"File that holds --events, for a URL with a password." type:"path" placeholder:"FILE"`
 	Kafka      string `help:"Kafka brokers, host:port, comma-separated." placeholder:"HOST:PORT,…"`
-	Reads      string `help:"Reads database: mysql://USER:PASSWORD@HOST:PORT/DB or sqlite:FILE." placeholder:"URL"`
+	Reads      string `help:"Reads database: mysql://USER:PASSWORD@HOST:PORT/DB or sqlite:FILE. Of several hosts, separated by commas, the one that takes writes is used." placeholder:"URL"`
 	ReadsFile  string `help:"File that holds --reads." type:"path" placeholder:"FILE"`
-	Redis      string `help:"Redis: redis://HOST:PORT/DB." placeholder:"URL"`
+	Redis      string `help:"Redis: redis://HOST:PORT/DB, or redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB." placeholder:"URL"`
 	RedisFile  string `help:"File that holds --redis." type:"path" placeholder:"FILE"`
 
 	Topics Topics `embed:""`
@@ -55,6 +55,25 @@ type MasterKeys struct {
 // ErasureLedger is where it is written down who was erased.
 type ErasureLedger struct {
 	Erasures string `help:"Ledger of erasures, a file that is in no backup of the event store. What it has is applied before anything is served: a store that was restored from a backup has the keys again that were deleted after it." type:"path" placeholder:"FILE"`
+}
+
+// Replica is a copy of the reads database that answers reads.
+type Replica struct {
+	ReadsReplica     string        `help:"Replica of the reads database: the readapi role reads there while it is in step. mysql://USER:PASSWORD@HOST:PORT/DB; of several hosts the first that answers." placeholder:"URL"`
+	ReadsReplicaFile string        `help:"File that holds --reads-replica." type:"path" placeholder:"FILE"`
+	ReadsReplicaAge  time.Duration `help:"How much older than the primary a read without a token may be. With one it is never older than that." default:"2s"`
+}
+
+// ReadFiles takes the value that is given as a file, and complains about what is misspelt.
+func (r *Replica) ReadFiles() error {
+	err := fromFile(&r.ReadsReplica, r.ReadsReplicaFile, "--reads-replica")
+	if err == nil && r.ReadsReplica != "" {
+		err = check("--reads-replica", r.ReadsReplica, "mysql")
+	}
+	if r.ReadsReplicaAge < 0 {
+		err = errors.Join(err, errors.New("--reads-replica-age is below zero"))
+	}
+	return err
 }
 
 // HTTP is how the APIs are served.
@@ -135,7 +154,7 @@ func (s *Servers) Need(events, kafka, reads, redis bool) error {
 		errs = append(errs, check("--reads", s.Reads, "mysql", "sqlite"))
 	}
 	if redis {
-		errs = append(errs, check("--redis", s.Redis, "redis", "rediss"))
+		errs = append(errs, check("--redis", s.Redis, "redis", "rediss", "redis+sentinel", "rediss+sentinel"))
 	}
 	if kafka {
 		if s.Kafka == "" {
@@ -170,7 +189,7 @@ func check(flag, value string, schemes ...string) error {
 			if strings.HasPrefix(scheme, "esdb") { // it may name several hosts, which a URL cannot
 				value = strings.ReplaceAll(value, ",", "/")
 			}
-			u, err := url.Parse(value)
+			u, err := url.Parse(value) // which allows several hosts, except in http
 			if err != nil || u.Host == "" {
 				return fmt.Errorf("%s is not a valid %s URL", flag, scheme)
 			}
@@ -188,10 +207,20 @@ func checkPath(flag, scheme, path string) error {
 		if path == "" {
 			return fmt.Errorf("%s names no database: mysql://USER:PASSWORD@HOST:PORT/DB", flag)
 		}
+	case "redis+sentinel", "rediss+sentinel":
+		if master, db, _ := strings.Cut(path, "/"); master == "" || !isDatabase(db) {
+			return fmt.Errorf("%s has to name the master that the sentinels watch, and may name a database: redis+sentinel://HOST:PORT,HOST:PORT/MASTER/0", flag)
+		}
 	case "redis", "rediss":
-		if _, err := strconv.ParseUint(path, 10, 31); path != "" && err != nil {
+		if !isDatabase(path) {
 			return fmt.Errorf("%s: a Redis database is a number: redis://HOST:PORT/0", flag)
 		}
 	}
 	return nil
+}
+
+// isDatabase tells whether a part of a path can be the number of a Redis database. None is 0.
+func isDatabase(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 31)
+	return s == "" || err == nil
 }

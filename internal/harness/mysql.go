@@ -29,13 +29,55 @@ type OwnMySQL struct {
 // NewMySQL starts a MySQL server, until the end of the test.
 func NewMySQL(t testing.TB) *OwnMySQL {
 	t.Helper()
-	s := newOwnMySQL(t, "MySQL", 1, append(mysqld(t), "--user="+username(t)), "--mysqlx=OFF", "--secure-file-priv=NULL", "--performance-schema=OFF")
+	return newMySQL(t, "MySQL", 1)
+}
+
+func newMySQL(t testing.TB, name string, id int) *OwnMySQL {
+	t.Helper()
+	s := newOwnMySQL(t, name, id, append(mysqld(t), "--user="+username(t)), "--mysqlx=OFF", "--secure-file-priv=NULL", "--performance-schema=OFF",
+		"--gtid-mode=ON", "--enforce-gtid-consistency=ON")
 	init := append(append([]string{}, s.args...), "--initialize-insecure", "--datadir="+s.Dir)
 	if out, err := exec.Command(init[0], init[1:]...).CombinedOutput(); err != nil {
 		t.Fatalf("initialise MySQL: %v\n%s", err, out)
 	}
 	s.Start(t)
 	return s
+}
+
+// Replica starts a MySQL server that follows this one and takes no writes, also after a restart of its own. It has all that
+// this one has now.
+func (s *OwnMySQL) Replica(t testing.TB) *OwnMySQL {
+	t.Helper()
+	r := newMySQL(t, s.name+" replica", s.id+1)
+	// What it said into its own binary log when it was made is not to be anybody's history.
+	r.Execute(t, "RESET BINARY LOGS AND GTIDS")
+	r.FollowByGTID(t, s)
+	r.InStep(t, s)
+	return r
+}
+
+// FollowByGTID makes this MySQL server a replica of another one, whose transactions it has or will fetch.
+func (s *OwnMySQL) FollowByGTID(t testing.TB, source *OwnMySQL) {
+	t.Helper()
+	host, port, err := net.SplitHostPort(source.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Execute(t, fmt.Sprintf("CHANGE REPLICATION SOURCE TO SOURCE_HOST='%s', SOURCE_PORT=%s, SOURCE_USER='root', SOURCE_PASSWORD='', SOURCE_AUTO_POSITION=1, SOURCE_CONNECT_RETRY=1, GET_SOURCE_PUBLIC_KEY=1", host, port),
+		"START REPLICA", "SET PERSIST super_read_only = ON")
+}
+
+// InStep waits until this MySQL server has every transaction that another one has now.
+func (s *OwnMySQL) InStep(t testing.TB, with *OwnMySQL) {
+	t.Helper()
+	var all string
+	if err := with.Query(t, "SELECT @@GLOBAL.gtid_executed", &all); err != nil {
+		t.Fatal(err)
+	}
+	var late int
+	if err := s.Query(t, "SELECT WAIT_FOR_EXECUTED_GTID_SET('"+strings.ReplaceAll(all, "\n", "")+"', 60)", &late); err != nil || late != 0 {
+		t.Fatalf("%s is not in step with %s: %v", s.name, with.name, err)
+	}
 }
 
 // NewMariaDB starts a MariaDB server, until the end of the test. It writes a binary log, for replicas.
@@ -104,6 +146,17 @@ func (s *OwnMySQL) Start(t testing.TB) {
 	})
 }
 
+// Restart waits until the server has ended by itself, and starts it again: what a supervisor does.
+func (s *OwnMySQL) Restart(t testing.TB) {
+	t.Helper()
+	select {
+	case <-s.ended:
+	case <-time.After(time.Minute):
+		t.Fatalf("%s does not end", s.name)
+	}
+	s.Start(t)
+}
+
 func (s *OwnMySQL) open(t testing.TB) *sql.DB {
 	t.Helper()
 	db, err := sql.Open("mysql", "root@tcp("+s.Addr+")/?timeout=5s")
@@ -132,7 +185,7 @@ func (s *OwnMySQL) Query(t testing.TB, query string, dest ...any) error {
 	t.Helper()
 	db := s.open(t)
 	defer db.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
 	return db.QueryRowContext(ctx, query).Scan(dest...)
 }

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -165,4 +166,57 @@ func (r *OwnRedis) execute(t testing.TB, command ...any) {
 	if err := c.Do(t.Context(), command...).Err(); err != nil {
 		t.Fatalf("%v: %v", command, err)
 	}
+}
+
+// Unfollowed lets nobody follow this server any more, as when the way to its replicas is cut. What is written from now on is
+// lost when one of them takes its place.
+func (r *OwnRedis) Unfollowed(t testing.TB) {
+	t.Helper()
+	r.execute(t, "ACL", "SETUSER", "default", "-psync", "-sync")
+	r.execute(t, "CLIENT", "KILL", "TYPE", "replica")
+}
+
+// Sentinels starts three that watch this server under a name, until the end of the test, and waits until they know each
+// other and its replicas, of which there have to be some. Who answers nothing for a second is replaced. It answers their
+// addresses.
+func (r *OwnRedis) Sentinels(t testing.TB, name string, replicas int) (addrs []string) {
+	t.Helper()
+	host, port, err := net.SplitHostPort(r.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Fatal("redis-server is not installed: run `make services`, or install redis-server")
+	}
+	var all []*own
+	for i := range 3 {
+		addr, dir := Address(t), t.TempDir()
+		_, mine, _ := net.SplitHostPort(addr)
+		conf := filepath.Join(dir, "sentinel.conf")
+		settings := fmt.Sprintf("port %s\nbind %s\ndir %s\nsentinel monitor %s %s %s 2\nsentinel down-after-milliseconds %[4]s 1000\nsentinel failover-timeout %[4]s 5000\n",
+			mine, host, dir, name, host, port)
+		if err := os.WriteFile(conf, []byte(settings), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s := &own{name: fmt.Sprintf("sentinel %d", i+1), log: &buffer{}}
+		s.cleanup(t)
+		s.begin(t, exec.Command(program, conf, "--sentinel"))
+		all, addrs = append(all, s), append(addrs, addr)
+	}
+	for i, s := range all {
+		c := redis.NewSentinelClient(&redis.Options{Addr: addrs[i], MaxRetries: -1})
+		s.await(t, func() error {
+			if err := c.CkQuorum(t.Context(), name).Err(); err != nil {
+				return err
+			}
+			known, err := c.Replicas(t.Context(), name).Result()
+			if err == nil && len(known) < replicas {
+				err = fmt.Errorf("it knows %d replicas of %d", len(known), replicas)
+			}
+			return err
+		})
+		_ = c.Close()
+	}
+	return addrs
 }

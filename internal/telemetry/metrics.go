@@ -25,6 +25,7 @@ type Metrics struct {
 	timersDue   prometheus.Gauge
 	timersLate  prometheus.Gauge
 	notified    *prometheus.CounterVec
+	tableReads  *prometheus.CounterVec
 	liveDelay   prometheus.Histogram
 	registry    *prometheus.Registry
 }
@@ -83,6 +84,10 @@ func newMetrics(reg *prometheus.Registry, version string) *Metrics {
 		still: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "salon_projection_still_seconds", Help: "How long a projection's partition has been behind without moving: its health.",
 		}, []string{"projection", "topic", "partition"}),
+		tableReads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "salon_table_reads_total",
+			Help: "Reads of the reads database, by the copy that answered. why tells, of the primary, what kept the replica from it: late, behind (of the read's token) or failed.",
+		}, []string{"copy", "why"}),
 		liveDelay: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "salon_live_delay_seconds", Help: "From when a message was recorded until it was sent to a socket that had all before it.", Buckets: latency,
 		}),
@@ -92,7 +97,7 @@ func newMetrics(reg *prometheus.Registry, version string) *Metrics {
 		Name: "salon_build_info", Help: "The version that runs.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	info.Set(1)
-	reg.MustRegister(m.requests, m.appendTime, m.appendGroup, m.relayLag, m.relayLagAge, m.lag, m.lagAge, m.up, m.still, m.filled, m.refills, m.stages, m.runs, m.notified, m.timersDue, m.timersLate, m.liveDelay, info)
+	reg.MustRegister(m.requests, m.appendTime, m.appendGroup, m.relayLag, m.relayLagAge, m.lag, m.lagAge, m.up, m.still, m.filled, m.refills, m.stages, m.runs, m.notified, m.timersDue, m.timersLate, m.tableReads, m.liveDelay, info)
 	return m
 }
 
@@ -157,6 +162,28 @@ func (m *Metrics) Notification(outcome string) { m.notified.WithLabelValues(outc
 // Still notes how long one partition of a projection has been behind without moving.
 func (m *Metrics) Still(projection, topic string, partition int32, still time.Duration) {
 	m.still.WithLabelValues(projection, topic, strconv.Itoa(int(partition))).Set(still.Seconds())
+}
+
+// TableRead notes which copy of the reads database answered, and why not the replica.
+func (m *Metrics) TableRead(copy, why string) { m.tableReads.WithLabelValues(copy, why).Inc() }
+
+// Replica exposes how old the replica of the reads database may be at most, and whether it answers reads.
+func (m *Metrics) Replica(age func() (time.Duration, bool), serves func() bool) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "salon_reads_replica_age_seconds", Help: "How long ago the replica of the reads database was last seen to have all that its primary had; -1 before the first time.",
+	}, func() float64 {
+		if a, known := age(); known {
+			return a.Seconds()
+		}
+		return -1
+	}), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "salon_reads_replica_serves", Help: "1 while reads go to the replica of the reads database.",
+	}, func() float64 {
+		if serves() {
+			return 1
+		}
+		return 0
+	}))
 }
 
 // Pool exposes a connection pool: open, in use, and how often somebody had to wait.

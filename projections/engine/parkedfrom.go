@@ -57,7 +57,16 @@ func ActiveVersions(ctx context.Context, q reads.Queryer, projections []string) 
 	for i, p := range projections {
 		args[i] = p
 	}
-	rows, err := q.QueryContext(ctx, "SELECT projection, version FROM projection_pointers WHERE projection IN ("+list("?", len(args))+")", args...)
+	return activeVersions(ctx, q, " WHERE projection IN ("+list("?", len(args))+")", args...)
+}
+
+// AllActiveVersions is ActiveVersion of all projections that have a pointer.
+func AllActiveVersions(ctx context.Context, q reads.Queryer) (map[string]int, error) {
+	return activeVersions(ctx, q, "")
+}
+
+func activeVersions(ctx context.Context, q reads.Queryer, where string, args ...any) (map[string]int, error) {
+	rows, err := q.QueryContext(ctx, "SELECT projection, version FROM projection_pointers"+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read pointers: %w", err)
 	}

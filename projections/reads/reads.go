@@ -63,7 +63,8 @@ type DB struct {
 	long    *sql.DB // as write, for statements that may take long
 }
 
-// Open opens mysql://user:password@host:port/database or sqlite:FILE. The server may be away: the URL is checked, and
+// Open opens mysql://user:password@host:port/database or sqlite:FILE. Of several hosts, separated by commas, it uses the one
+// that takes writes (read_only is off), also after another has become that. The server may be away: the URL is checked, and
 // Ping tells about the server. A SQLite file is made at once, so that a folder that is not there is an error here.
 func Open(ctx context.Context, rawURL string) (*DB, error) {
 	var db *DB
@@ -72,7 +73,7 @@ func Open(ctx context.Context, rawURL string) (*DB, error) {
 	case strings.HasPrefix(rawURL, "sqlite:"):
 		db, err = openSQLite(strings.TrimPrefix(rawURL, "sqlite:"))
 	case strings.HasPrefix(rawURL, "mysql://"):
-		db, err = openMySQL(rawURL)
+		db, err = openMySQL(rawURL, writable)
 	default:
 		return nil, errors.New("reads database: want mysql://user:password@host:port/database or sqlite:FILE")
 	}
@@ -84,6 +85,18 @@ func Open(ctx context.Context, rawURL string) (*DB, error) {
 			db.Close()
 			return nil, err
 		}
+	}
+	return db, nil
+}
+
+// OpenReplica opens mysql://user:password@host:port/database for reads alone: of several hosts the first that answers.
+func OpenReplica(rawURL string) (*DB, error) {
+	if !strings.HasPrefix(rawURL, "mysql://") {
+		return nil, errors.New("replica of the reads database: want mysql://user:password@host:port/database")
+	}
+	db, err := openMySQL(rawURL, reachable)
+	if err != nil {
+		return nil, fmt.Errorf("replica of the reads database: %w", err)
 	}
 	return db, nil
 }
@@ -106,7 +119,7 @@ var mysqlRead = map[string]string{
 	"wait_timeout": "60 /*M! , tx_isolation='REPEATABLE-READ' */ /*!80000 , transaction_isolation='REPEATABLE-READ' */",
 }
 
-func openMySQL(rawURL string) (*DB, error) {
+func openMySQL(rawURL string, of choice) (*DB, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		return nil, errors.New("the URL cannot be parsed") // the parser's own error repeats the password
@@ -119,12 +132,10 @@ func openMySQL(rawURL string) (*DB, error) {
 		c := mysql.NewConfig()
 		c.User = u.User.Username()
 		c.Passwd, _ = u.User.Password()
-		c.Net, c.Addr, c.DBName = "tcp", u.Host, name
-		if u.Port() == "" {
-			c.Addr += ":3306"
-		}
+		c.Net, c.DBName = "tcp", name
 		c.Collation = "utf8mb4_bin"
 		c.ClientFoundRows = true
+		c.RejectReadOnly = true             // one that was demoted: its connections are thrown away, the next one goes to its successor
 		c.InterpolateParams = true          // one round trip for a statement, not two
 		c.Loc, c.ParseTime = time.UTC, true // goose keeps times in a TIMESTAMP
 		c.Timeout = 5 * time.Second
@@ -138,11 +149,12 @@ func openMySQL(rawURL string) (*DB, error) {
 		for k, v := range vars {
 			c.Params[k] = v
 		}
-		connector, err := mysql.NewConnector(c)
+		connector, err := serversOf(c, u.Host, of)
 		if err != nil {
 			return nil, err
 		}
 		pool := sql.OpenDB(connector)
+		pool.SetConnMaxLifetime(lifetime)
 		pool.SetMaxOpenConns(most)
 		pool.SetMaxIdleConns(most)
 		pool.SetConnMaxIdleTime(idle) // before the server's wait_timeout: a pooled connection must not die unseen
