@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"maps"
 	"reflect"
 	"slices"
 
@@ -47,7 +46,7 @@ func (p *Past) Diff(ctx context.Context, stream string, from, to Moment, limit i
 		return Diff{}, err
 	}
 	s := &streamSubject{aggregate: kind, codec: p.Codec, state: kind.zero}
-	d, t, err := p.diff(ctx, s, p.streamHistory(ctx, stream), start, end, limit)
+	d, t, err := p.diff(ctx, comparison{}, s, p.streamHistory(ctx, stream), start, end, limit)
 	if err == nil && t.last == nil && t.stopped == nil {
 		err = notYet(to, t.first, errStream(stream))
 	}
@@ -65,25 +64,22 @@ func (p *Past) RowsDiff(ctx context.Context, projection, name string, from, to M
 	if err != nil {
 		return Diff{}, err
 	}
-	// Rows may have been there at one of the moments alone.
-	f, err := p.find(ctx, v, name, end)
-	if errors.Is(err, errNoRow) {
-		if was, err2 := p.find(ctx, v, name, start); err2 == nil {
-			f, err = was, nil
-		} else if f.first != nil && f.first.Position > end.Position {
-			err = notYet(to, f.first, err)
+	var d Diff
+	key, t, err := p.among(ctx, v, name, func(s subject, h trail) (of held, t told, err error) {
+		c := comparison{}
+		if d, t, err = p.diff(ctx, c, s, h, start, end, limit); err == nil {
+			of = c.held()
 		}
+		return of, t, err
+	})
+	if errors.Is(err, errNoRow) && t.first != nil && t.first.Position > end.Position {
+		err = notYet(to, t.first, err)
 	}
 	if err != nil {
 		return Diff{}, err
 	}
-	wanted := name
-	if f.key == name {
-		wanted = ""
-	}
-	d, _, err := p.diff(ctx, p.rowSubject(v, wanted), p.keyHistory(ctx, f.key), start, end, limit)
-	d.Of = v.ID() + "/" + f.key
-	return d, err
+	d.Of = v.ID() + "/" + key
+	return d, nil
 }
 
 // span is where two moments stand.
@@ -100,95 +96,78 @@ func (p *Past) span(ctx context.Context, from, to Moment, stream string) (start,
 	return start, end, nil
 }
 
-// comparison is a diff in the making.
-type comparison struct {
-	parts   map[string]*shown // as they are now, by pointer
-	changed map[string]*changed
-}
+// comparison is a diff in the making: by pointer, the parts that were there at its beginning or changed since.
+type comparison map[string]*compared
 
-// shown is a part whose fields are worked out when somebody asks: most parts never change.
-type shown struct {
+// compared is a part as it is now, what it was at the beginning, and by which event each of its fields changed last.
+type compared struct {
 	part
 
-	fields map[string]any
+	before reflect.Value
+	by     map[string]*eventstore.Recorded
 }
 
-func (s *shown) all() (map[string]any, error) {
-	if s.fields == nil {
-		s.fields = map[string]any{}
-		if s.value == nil {
-			return s.fields, nil
-		}
-		v, err := s.show(s.value)
-		if err != nil {
-			return nil, err
-		}
-		flatten(pointer(s.path...), v, s.fields)
-	}
-	return s.fields, nil
-}
-
-// changed is a field that some event has changed: what it was at first, and what it is.
-type changed struct {
-	field         string
-	before, after side
-	by            *eventstore.Recorded
-}
-
-type side struct {
-	value any
-	there bool
-}
-
-func (c *comparison) begin(s subject) {
+func (c comparison) begin(s subject) {
 	for p := range s.touched() {
-		c.parts[pointer(p.path...)] = &shown{part: p}
+		c[pointer(p.path...)] = &compared{part: p, before: p.value}
 	}
 }
 
 // changedBy notes what one event changed.
-func (c *comparison) changedBy(r eventstore.Recorded, s subject) error {
+func (c comparison) changedBy(r eventstore.Recorded, s subject) error {
 	for p := range s.touched() {
 		at := pointer(p.path...)
-		was, known := c.parts[at]
+		of, known := c[at]
 		if !known {
-			was = &shown{part: part{path: p.path}}
+			of = &compared{part: part{path: p.path, shape: p.shape}}
+			c[at] = of
 		}
-		is := &shown{part: p}
-		before, err := was.all()
+		if of.by == nil {
+			of.by = map[string]*eventstore.Recorded{}
+		}
+		err := p.shape.differ(of.value, p.value, func(at string, _ *shape, _, _ reflect.Value) { of.by[at] = &r })
 		if err != nil {
 			return err
 		}
-		after, err := is.all()
-		if err != nil {
-			return err
-		}
-		for name, v := range after {
-			if old, there := before[name]; !there || !reflect.DeepEqual(old, v) {
-				c.note(name, side{old, there}, side{v, true}, &r)
-			}
-		}
-		for name, old := range before {
-			if _, still := after[name]; !still {
-				c.note(name, side{old, true}, side{}, &r)
-			}
-		}
-		c.parts[at] = is
+		of.value = p.value
 	}
 	return nil
 }
 
-func (c *comparison) note(name string, before, after side, r *eventstore.Recorded) {
-	f, again := c.changed[name]
-	if !again {
-		f = &changed{field: name, before: before}
-		c.changed[name] = f
-	}
-	f.after, f.by = after, r
+// changed is a field that is not what it was.
+type changed struct {
+	field   string
+	shape   *shape
+	was, is reflect.Value
+	by      *eventstore.Recorded
 }
 
-func (p *Past) diff(ctx context.Context, s subject, h trail, start, end eventstore.Place, limit int) (Diff, told, error) {
-	c := comparison{map[string]*shown{}, map[string]*changed{}}
+// changes are the fields that are not what they were, in the order of their events.
+func (c comparison) changes() (out []changed, err error) {
+	for at, of := range c {
+		err := of.shape.differ(of.before, of.value, func(below string, s *shape, was, is reflect.Value) {
+			out = append(out, changed{at + below, s, was, is, of.by[below]})
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(out, func(a, b changed) int {
+		return cmp.Or(cmp.Compare(a.by.Position, b.by.Position), cmp.Compare(a.field, b.field))
+	})
+	return out, nil
+}
+
+// held tells whether any of the parts was there at the beginning, and is now.
+func (c comparison) held() (h held) {
+	for _, of := range c {
+		h.before, h.now = h.before || of.before.IsValid(), h.now || of.value.IsValid()
+	}
+	return h
+}
+
+// diff folds a subject through the end, and compares it as it goes.
+func (p *Past) diff(ctx context.Context, c comparison, s subject, h trail, start, end eventstore.Place, limit int) (Diff, told, error) {
 	begun := false
 	t, err := h.fold(s, end, watch{
 		before: func(r eventstore.Recorded) {
@@ -207,17 +186,15 @@ func (p *Past) diff(ctx context.Context, s subject, h trail, start, end eventsto
 	if err != nil {
 		return Diff{}, t, err
 	}
-	out := Diff{From: at(start), To: at(end), Changes: []Change{}, Stopped: t.stopped}
-	all := slices.SortedFunc(maps.Values(c.changed), func(a, b *changed) int {
-		return cmp.Or(cmp.Compare(a.by.Position, b.by.Position), cmp.Compare(a.field, b.field))
-	})
-	for _, f := range all {
-		if reflect.DeepEqual(f.before, f.after) {
-			continue
-		}
-		if out.Total++; len(out.Changes) >= min(max(limit, 1), MostChanges) {
-			continue
-		}
+	if !begun {
+		c.begin(s)
+	}
+	all, err := c.changes()
+	if err != nil {
+		return Diff{}, t, err
+	}
+	out := Diff{From: at(start), To: at(end), Changes: []Change{}, Total: len(all), Stopped: t.stopped}
+	for _, f := range all[:min(max(limit, 1), MostChanges, len(all))] {
 		change, err := p.open(ctx, f)
 		if err != nil {
 			return Diff{}, t, err
@@ -228,17 +205,20 @@ func (p *Past) diff(ctx context.Context, s subject, h trail, start, end eventsto
 }
 
 // open is a changed field as its reader sees it.
-func (p *Past) open(ctx context.Context, f *changed) (Change, error) {
+func (p *Past) open(ctx context.Context, f changed) (Change, error) {
 	out, o := Change{Field: f.field, Cause: causeOf(*f.by)}, opening{texts: p.Texts}
 	for _, one := range []struct {
 		name string
-		of   side
+		of   reflect.Value
 		into **any
-	}{{"before", f.before, &out.Before}, {"after", f.after, &out.After}} {
-		if !one.of.there {
+	}{{"before", f.was, &out.Before}, {"after", f.is, &out.After}} {
+		if !one.of.IsValid() {
 			continue
 		}
-		v, err := o.open(ctx, pointer(one.name), one.of.value)
+		v, err := f.shape.spell(one.of)
+		if err == nil {
+			v, err = o.open(ctx, pointer(one.name), v)
+		}
 		if err != nil {
 			return out, err
 		}

@@ -1,15 +1,16 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/dangdangsalon/salon/domain"
 	"github.com/dangdangsalon/salon/eventstore"
@@ -44,35 +45,40 @@ type rowSubject struct {
 	decode     engine.Decoder
 	unit       *engine.Unit
 	name       string // of the rows that are wanted; "" for all
-	fresh      map[string]part
+	shapes     map[*engine.Def]*shape
 }
 
 func (p *Past) rowSubject(v engine.Projection, name string) *rowSubject {
-	return &rowSubject{projection: v, decode: engine.NewDecoder(p.Codec, v), unit: engine.NewUnit(), name: name, fresh: map[string]part{}}
+	return &rowSubject{projection: v, decode: engine.NewDecoder(p.Codec, v), unit: engine.NewUnit(), name: name, shapes: map[*engine.Def]*shape{}}
 }
 
-func (s *rowSubject) step(r eventstore.Recorded) error {
-	if err := s.unit.Step(s.decode, s.projection, r); err != nil {
-		return err
-	}
-	for _, t := range s.unit.Touched() {
-		names := make([]string, len(t.Key))
-		for i, k := range t.Key {
-			names[i] = fmt.Sprint(k)
-		}
-		if !named(s.name, names) {
-			continue
-		}
-		path := append([]string{t.Table.Base}, names...)
-		s.fresh[pointer(path...)] = part{path, t.Row, func(row any) (any, error) { return columns(t.Table.At(s.projection.Version), row) }}
-	}
-	return nil
-}
+func (s *rowSubject) step(r eventstore.Recorded) error { return s.unit.Step(s.decode, s.projection, r) }
 
 func (s *rowSubject) touched() iter.Seq[part] {
-	fresh := s.fresh
-	s.fresh = map[string]part{}
-	return maps.Values(fresh)
+	return func(yield func(part) bool) {
+		for _, t := range s.unit.Touched() {
+			path := make([]string, 1, 1+len(t.Key))
+			path[0] = t.Table.Base
+			for _, k := range t.Key {
+				path = append(path, fmt.Sprint(k))
+			}
+			if !named(s.name, path[1:]) {
+				continue
+			}
+			of := s.shapes[t.Table]
+			if of == nil {
+				of = rowShape(t.Table.At(s.projection.Version))
+				s.shapes[t.Table] = of
+			}
+			p := part{path: path, shape: of}
+			if t.Row != nil {
+				p.value = reflect.ValueOf(t.Row)
+			}
+			if !yield(p) {
+				return
+			}
+		}
+	}
 }
 
 // named tells whether a name means a row: its primary key, parts joined by slashes, or the first of them.
@@ -81,20 +87,23 @@ func named(name string, key []string) bool {
 	return name == "" || joined == name || strings.HasPrefix(joined, name+"/")
 }
 
-// columns are a row by its columns.
-func columns(d *engine.Def, row any) (any, error) {
-	out := map[string]any{}
-	for c, v := range d.Fields(row) {
-		if t, isTime := v.(time.Time); isTime && t.IsZero() {
-			out[c.Name] = nil
-			continue
+// rowShape is how a row comes out by its columns.
+func rowShape(d *engine.Def) *shape {
+	s := &shape{object: true}
+	for c, of := range d.Fields() {
+		f := shapeAt(of.Type, pointer(c.Name), nil)
+		if f.name, f.index = c.Name, of.Index; of.Type == timeType {
+			f.spell = func(v reflect.Value) (any, error) {
+				if v.IsZero() {
+					return nil, nil
+				}
+				return spellTime(v)
+			}
 		}
-		var err error
-		if out[c.Name], err = valueOf(v); err != nil {
-			return nil, fmt.Errorf("column %s of %s: %w", c.Name, d.Base, err)
-		}
+		s.fields = append(s.fields, f)
 	}
-	return out, nil
+	s.spell = func(v reflect.Value) (any, error) { return s.spellObject(whole(v)) }
+	return s
 }
 
 // version finds a projection's version: "reservations" is the one that serves, "reservations@1" and "reservations_v1" are
@@ -155,20 +164,13 @@ type found struct {
 
 // find folds one key after the other until one has rows of the name.
 func (p *Past) find(ctx context.Context, v engine.Projection, name string, through eventstore.Place) (found, error) {
-	var some *eventstore.Recorded
-	var stopped found
-	for _, key := range keys(name) {
-		wanted := name
-		if key == name {
-			wanted = ""
-		}
-		f := found{key: key, rows: map[string]part{}, last: map[string]*eventstore.Recorded{}}
-		s := p.rowSubject(v, wanted)
-		var err error
-		f.told, err = p.keyHistory(ctx, key).fold(s, through, watch{after: func(r eventstore.Recorded) error {
+	f := found{}
+	key, t, err := p.among(ctx, v, name, func(s subject, h trail) (held, told, error) {
+		f.rows, f.last = map[string]part{}, map[string]*eventstore.Recorded{}
+		t, err := h.fold(s, through, watch{after: func(r eventstore.Recorded) error {
 			for part := range s.touched() {
 				at := pointer(part.path...)
-				if f.last[at] = &r; part.value == nil {
+				if f.last[at] = &r; !part.value.IsValid() {
 					delete(f.rows, at)
 				} else {
 					f.rows[at] = part
@@ -176,23 +178,48 @@ func (p *Past) find(ctx context.Context, v engine.Projection, name string, throu
 			}
 			return nil
 		}})
-		if err != nil {
-			return f, err
+		return held{now: len(f.rows) > 0}, t, err
+	})
+	f.key, f.told = key, t
+	return f, err
+}
+
+// held tells whether a key has rows of a name at the moments that are asked for.
+type held struct{ before, now bool }
+
+// among lets look fold one key after the other, until one has rows of the name now. Otherwise it is the first whose fold stopped,
+// or the first that had rows before: what look has seen last is of that one.
+func (p *Past) among(ctx context.Context, v engine.Projection, name string, look func(subject, trail) (held, told, error)) (key string, t told, err error) {
+	one := func(key string) (held, told, error) {
+		wanted := name
+		if key == name {
+			wanted = ""
 		}
-		if len(f.rows) > 0 {
-			return f, nil
+		return look(p.rowSubject(v, wanted), p.keyHistory(ctx, key))
+	}
+	var first *eventstore.Recorded
+	stopped, before := "", ""
+	for _, key := range keys(name) {
+		h, t, err := one(key)
+		if err != nil || h.now {
+			return key, t, err
 		}
-		if f.stopped != nil && stopped.stopped == nil {
-			stopped = f
+		if t.stopped != nil && stopped == "" {
+			stopped = key
 		}
-		if some == nil {
-			some = f.first
+		if h.before && before == "" {
+			before = key
+		}
+		if first == nil {
+			first = t.first
 		}
 	}
-	if stopped.stopped != nil {
-		return stopped, nil
+	key = cmp.Or(stopped, before)
+	if key == "" {
+		return "", told{first: first}, domain.Refuse(errNoRow.Code, "%s has no row of %.200q there", v.ID(), name)
 	}
-	return found{told: told{first: some}}, domain.Refuse(errNoRow.Code, "%s has no row of %.200q there", v.ID(), name)
+	_, t, err = one(key)
+	return key, t, err
 }
 
 // Rows folds a read model's rows through a moment: those of an ordering key ("kim"), or of a primary key, parts joined by
@@ -217,7 +244,7 @@ func (p *Past) Rows(ctx context.Context, projection, name string, m Moment, limi
 	o := opening{texts: p.Texts}
 	for _, at := range slices.Sorted(maps.Keys(f.rows))[:min(max(limit, 1), MostRows, len(f.rows))] {
 		part := f.rows[at]
-		row, err := part.show(part.value)
+		row, err := part.show()
 		if err == nil {
 			row, err = o.open(ctx, at, row)
 		}

@@ -47,8 +47,8 @@ func (p *Past) State(ctx context.Context, stream string, m Moment) (State, error
 		return State{}, err
 	}
 	for _, list := range kind.lists {
-		if out.State[list] == nil {
-			out.State[list] = map[string]any{}
+		if out.State[list.name] == nil {
+			out.State[list.name] = map[string]any{}
 		}
 	}
 	out.Unopened = o.unopened
@@ -59,7 +59,7 @@ func (p *Past) State(ctx context.Context, stream string, m Moment) (State, error
 func (o *opening) tree(ctx context.Context, s subject) (map[string]any, error) {
 	root := map[string]any{}
 	for part := range s.touched() {
-		v, err := part.show(part.value)
+		v, err := part.show()
 		if err == nil {
 			v, err = o.open(ctx, pointer(part.path...), v)
 		}

@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"cmp"
 	"iter"
 	"reflect"
 	"slices"
@@ -25,54 +24,36 @@ type subject interface {
 	touched() iter.Seq[part]
 }
 
-// part is one part of a subject. Its value, nil when it is no more, is never written to.
+// part is one part of a subject: not valid when it is no more, else never written to.
 type part struct {
 	path  []string
-	value any
-	show  func(value any) (any, error) // as JSON
+	value reflect.Value
+	shape *shape
 }
 
-// piece is a part of a stream's state: a field of it, or an item of one of its lists.
-type piece struct {
-	place int // of the field or list in the state
-	name  string
-	id    string // of an item
-	value any
-}
+// show is the part as a value.
+func (p part) show() (any, error) { return p.shape.spell(p.value) }
 
-func (p piece) part() part {
-	if p.id == "" {
-		return part{[]string{p.name}, p.value, valueOf}
-	}
-	return part{[]string{p.name, p.id}, p.value, valueOf}
-}
-
-// compare is by the order in which pieces are listed.
-func (p piece) compare(q piece) int {
-	return cmp.Or(cmp.Compare(p.place, q.place), cmp.Compare(p.id, q.id))
-}
-
-// same tells whether a piece is what it was. Items are pointers, and a fold shares those that it does not change.
-func (p piece) same(q piece) bool {
-	if p.id != "" {
-		return p.value == q.value
-	}
-	return reflect.DeepEqual(p.value, q.value)
-}
-
-// aggregate is a kind of stream: how its state is folded, and of what it consists.
+// aggregate is a kind of stream: how its state is folded, and of which parts it consists.
 type aggregate struct {
 	zero   any
 	evolve func(state any, f domain.Fact) any
-	fields []field                                              // that are shown
-	items  func(state any, add func(list, id string, item any)) // of the lists, by ID
-	lists  []string
+	fields []field // each of which is a part
+	lists  []list  // each item of which is one
 }
 
-// field is a field of a state by its JSON name.
+// field is a field of a state.
 type field struct {
-	name  string
+	name  string // in JSON
 	index int
+	shape *shape
+}
+
+// list is a list of a state by the IDs of its items.
+type list struct {
+	name  string
+	item  *shape
+	since func(was, is any, tell func(id string, item reflect.Value)) // the items that are not the same; not valid: no more
 }
 
 // kindOf makes an aggregate that shows every field of its state but those left out.
@@ -83,10 +64,23 @@ func kindOf[S any](evolve func(S, domain.Fact) S, without ...string) aggregate {
 	for i := range t.NumField() {
 		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
 		if name != "" && !slices.Contains(without, name) {
-			a.fields = append(a.fields, field{name, i})
+			a.fields = append(a.fields, field{name, i, shapeOf(t.Field(i).Type)})
 		}
 	}
 	return a
+}
+
+// listOf makes a list of a groomer's book.
+func listOf[T any](name string, since func(was, is groomer.Groomer) iter.Seq2[string, *T]) list {
+	return list{name, shapeOf(reflect.TypeFor[*T]()), func(was, is any, tell func(id string, item reflect.Value)) {
+		for id, item := range since(was.(groomer.Groomer), is.(groomer.Groomer)) {
+			v := reflect.Value{}
+			if item != nil {
+				v = reflect.ValueOf(item)
+			}
+			tell(id, v)
+		}
+	}}
 }
 
 // aggregateOf finds the kind by the stream's category.
@@ -95,9 +89,16 @@ func aggregateOf(stream string) (aggregate, bool) {
 	switch category {
 	case "groomer":
 		// What only serves to decide faster is left out: the index of all IDs, and the reservation that changed last.
-		lists := []string{"holds", "reservations", "kept", "time_off"}
-		a := kindOf(groomer.Evolve, append([]string{"ids", "latest"}, lists...)...)
-		a.lists, a.items = lists, bookItems
+		a := kindOf(groomer.Evolve, "ids", "latest", "holds", "reservations", "kept", "time_off")
+		type g = groomer.Groomer
+		a.lists = []list{
+			listOf("holds", func(was, is g) iter.Seq2[string, *groomer.Hold] { return is.Holds.Since(was.Holds) }),
+			listOf("reservations", func(was, is g) iter.Seq2[string, *groomer.Reservation] {
+				return is.Reservations.Since(was.Reservations)
+			}),
+			listOf("kept", func(was, is g) iter.Seq2[string, *groomer.Reservation] { return is.Kept.Since(was.Kept) }),
+			listOf("time_off", func(was, is g) iter.Seq2[string, *groomer.TimeOff] { return is.TimeOff.Since(was.TimeOff) }),
+		}
 		return a, true
 	case "chat":
 		return kindOf(chat.Evolve), true
@@ -109,37 +110,6 @@ func aggregateOf(stream string) (aggregate, bool) {
 		return kindOf(evolveCalls), true
 	}
 	return aggregate{}, false
-}
-
-// bookItems are the holds, reservations and times off of a groomer's book.
-func bookItems(state any, add func(list, id string, item any)) {
-	g := state.(groomer.Groomer)
-	for h := range g.Holds.All() {
-		add("holds", h.HoldID, h)
-	}
-	for r := range g.Reservations.All() {
-		add("reservations", r.ReservationID, r)
-	}
-	for r := range g.Kept.All() {
-		add("kept", r.ReservationID, r)
-	}
-	for t := range g.TimeOff.All() {
-		add("time_off", t.TimeOffID, t)
-	}
-}
-
-// pieces lists a state, in order, behind what is in into.
-func (a *aggregate) pieces(state any, into []piece) []piece {
-	v := reflect.ValueOf(state)
-	for _, f := range a.fields {
-		into = append(into, piece{f.index, f.name, "", v.Field(f.index).Interface()})
-	}
-	if a.items != nil {
-		a.items(state, func(list, id string, item any) {
-			into = append(into, piece{v.NumField() + slices.Index(a.lists, list), list, id, item})
-		})
-	}
-	return into
 }
 
 // calls is what the stream of an admin's calls comes to. Nothing is decided by it, so it is folded here alone.
@@ -168,8 +138,7 @@ type streamSubject struct {
 	codec *eventstore.Codec
 	state any
 	begun bool
-	seen  []piece // when it was last asked
-	spare []piece
+	seen  any // the state when it was last asked for what changed; nil before
 }
 
 func (s *streamSubject) step(r eventstore.Recorded) error {
@@ -181,38 +150,29 @@ func (s *streamSubject) step(r eventstore.Recorded) error {
 	return nil
 }
 
-// touched walks along the pieces as they were and as they are.
 func (s *streamSubject) touched() iter.Seq[part] {
 	return func(yield func(part) bool) {
 		if !s.begun {
 			return
 		}
-		was, is := s.seen, s.pieces(s.state, s.spare[:0])
-		s.seen, s.spare = is, was
-		for len(was)+len(is) > 0 {
-			var order int // which of the two comes first
-			switch {
-			case len(was) == 0:
-				order = 1
-			case len(is) == 0:
-				order = -1
-			default:
-				order = was[0].compare(is[0])
+		was, all := s.seen, s.seen == nil
+		if all {
+			was = s.zero
+		}
+		s.seen = s.state
+		before, now := reflect.ValueOf(was), reflect.ValueOf(s.state)
+		for _, f := range s.fields {
+			v := now.Field(f.index)
+			if (all || !same(before.Field(f.index), v)) && !yield(part{[]string{f.name}, v, f.shape}) {
+				return
 			}
-			changed := true
-			var p piece
-			if order <= 0 {
-				p = was[0]
-				was = was[1:]
-			}
-			if order >= 0 {
-				changed = order > 0 || !p.same(is[0])
-				p = is[0]
-				is = is[1:]
-			} else {
-				p.value = nil
-			}
-			if changed && !yield(p.part()) {
+		}
+		for _, l := range s.lists {
+			more := true
+			l.since(was, s.state, func(id string, item reflect.Value) {
+				more = more && yield(part{[]string{l.name, id}, item, l.item})
+			})
+			if !more {
 				return
 			}
 		}

@@ -25,6 +25,7 @@ type List[P keyed] struct {
 
 // keyed is what lists are sorted by, and about how much memory one takes.
 type keyed interface {
+	comparable
 	key() string
 	size() int
 }
@@ -45,6 +46,44 @@ func (l List[P]) All() iter.Seq[P] {
 		}
 	}
 }
+
+// Since yields what is not in both lists, by ID: as it is in this one, nil when it was in the other alone. Of two lists of which
+// one was made from the other, it looks at the chunks alone that they do not share.
+func (l List[P]) Since(other List[P]) iter.Seq2[string, P] {
+	return func(yield func(string, P) bool) {
+		was, is := other.chunks, l.chunks
+		for len(was) > 0 && len(is) > 0 && shared(was[0], is[0]) {
+			was, is = was[1:], is[1:]
+		}
+		for len(was) > 0 && len(is) > 0 && shared(was[len(was)-1], is[len(is)-1]) {
+			was, is = was[:len(was)-1], is[:len(is)-1]
+		}
+		before, now := slices.Concat(was...), slices.Concat(is...)
+		var none P
+		for len(before) > 0 || len(now) > 0 {
+			switch {
+			case len(now) == 0 || len(before) > 0 && before[0].key() < now[0].key():
+				if !yield(before[0].key(), none) {
+					return
+				}
+				before = before[1:]
+			case len(before) == 0 || now[0].key() < before[0].key():
+				if !yield(now[0].key(), now[0]) {
+					return
+				}
+				now = now[1:]
+			default:
+				if before[0] != now[0] && !yield(now[0].key(), now[0]) {
+					return
+				}
+				before, now = before[1:], now[1:]
+			}
+		}
+	}
+}
+
+// shared reports that two chunks are one: none is ever written to.
+func shared[P keyed](a, b []P) bool { return len(a) == len(b) && &a[0] == &b[0] }
 
 // Len counts.
 func (l List[P]) Len() int {

@@ -51,6 +51,24 @@ func TestListIsASortedMapThatIsNeverChanged(t *testing.T) {
 			}
 			lists, then = append(lists, l), append(then, contents(l))
 		}
+		other := lists[rapid.IntRange(0, len(lists)-1).Draw(t, "other")]
+		since, changes := map[string]*TimeOff{}, map[string]*TimeOff{}
+		for id, o := range l.Since(other) {
+			since[id] = o
+		}
+		for o := range other.All() {
+			if now, _ := l.find(o.TimeOffID); now != o {
+				changes[o.TimeOffID] = now
+			}
+		}
+		for o := range l.All() {
+			if was, _ := other.find(o.TimeOffID); was != o {
+				changes[o.TimeOffID] = o
+			}
+		}
+		if !maps.Equal(since, changes) {
+			t.Fatalf("since: %v, want %v", since, changes)
+		}
 		all := []string{}
 		for _, id := range slices.Sorted(maps.Keys(want)) {
 			all = append(all, id+want[id])

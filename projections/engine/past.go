@@ -36,12 +36,11 @@ func (u *Unit) Touched() []Touched {
 	return out
 }
 
-// Fields are the columns of a row (a pointer to its row type) with their values as the row has them.
-func (d *Def) Fields(row any) iter.Seq2[Column, any] {
-	return func(yield func(Column, any) bool) {
-		v := reflect.Indirect(reflect.ValueOf(row))
+// Fields are the columns, each with the field of the row type behind it.
+func (d *Def) Fields() iter.Seq2[Column, reflect.StructField] {
+	return func(yield func(Column, reflect.StructField) bool) {
 		for _, c := range d.Columns {
-			if !yield(c, v.Field(c.field).Interface()) {
+			if !yield(c, d.row.Field(c.field)) {
 				return
 			}
 		}
