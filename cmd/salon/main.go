@@ -41,11 +41,13 @@ type cli struct {
 	Events        eventsCmd        `cmd:"" help:"Look events up, and what caused what; seal, verify, prove, export and import the history."`
 	State         stateCmd         `cmd:"" help:"What a stream, or a read model's rows, were at a moment: salon state groomer-kim --at 2026-11-24T14:03:00+09:00."`
 	Diff          diffCmd          `cmd:"" help:"What changed between two moments, by which event, command and person."`
+	Config        configCmd        `cmd:"" help:"Show every setting of salon serve, where it came from, and with roles what is wrong with it."`
 	OpenAPI       openAPICmd       `cmd:"" name:"openapi" help:"Print the OpenAPI 3.1 document."`
 	AsyncAPI      asyncAPICmd      `cmd:"" name:"asyncapi" help:"Print the AsyncAPI 3 document of the live socket."`
 	Bench         benchCmd         `cmd:"" help:"Measure this system on this machine."`
 
-	Version kong.VersionFlag `help:"Print the version." short:"V" env:"-"`
+	Settings string           `help:"Directory with one file for each setting, named as the flag or its variable: what neither flags nor the environment give is read there." type:"path" placeholder:"DIR"`
+	Version  kong.VersionFlag `help:"Print the version." short:"V" env:"-"`
 }
 
 // usageError is a call that was wrong: exit code 2.
@@ -78,11 +80,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		}
 	}()
 	var c cli
+	var from sources
 	parser, err := kong.New(&c,
 		kong.Name("salon"),
 		kong.Description("DangDang Salon (댕댕살롱): a dog-grooming marketplace as an event-sourced system.\n\n"+
-			"Start with:  salon up --demo\n\nEvery flag can also be set as SALON_NAME (--kafka: SALON_KAFKA)."),
+			"Start with:  salon up --demo\n\nEvery flag can also be set as SALON_NAME (--kafka: SALON_KAFKA), or as a file NAME in the directory --settings."),
 		kong.DefaultEnvars("SALON"),
+		kong.Bind(&from),
+		kong.Resolvers(&from),
 		kong.Vars{"version": versionLine(), "data": defaultData()},
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { panic(exit(code)) }),
