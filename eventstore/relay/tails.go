@@ -19,6 +19,7 @@ func (r *Relay) tails(ctx context.Context) (map[partition]end, error) {
 	client, err := kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers(r.Brokers...),
 		kgo.ClientID("salon-relay-tails"),
+		kgo.WithContext(ctx),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.FetchMaxWait(100 * time.Millisecond),
 	}, r.KafkaOptions...)...)

@@ -38,7 +38,7 @@ type Topics struct {
 // They are never compacted, and kept for ever: a projection reads the log from its beginning, and what retention
 // took would be a hole. An operator who sets a retention should keep it longer than any projection may stand still.
 func (t Topics) Ensure(ctx context.Context) error {
-	client, err := t.open()
+	client, err := t.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ var ErrPartitions = errors.New("wrong partition count")
 // Check says what is wrong with the topics, and what to do: topics that are missing or have another partition count, that
 // are compacted, or that take too small records. Warnings are what one may want otherwise, or what Kafka does not tell.
 func (t Topics) Check(ctx context.Context) (warnings []string, err error) {
-	client, err := t.open()
+	client, err := t.open(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -148,11 +148,12 @@ func (e missingError) Error() string {
 
 func (missingError) Unwrap() error { return kerr.UnknownTopicOrPartition }
 
-func (t Topics) open() (*kgo.Client, error) {
+func (t Topics) open(ctx context.Context) (*kgo.Client, error) {
 	if t.Partitions < 1 {
 		return nil, errors.New("topics: a partition count is needed")
 	}
 	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(t.Brokers...), kgo.ClientID("salon-topics"),
+		kgo.WithContext(ctx), // else a broker that takes the connection and says nothing is waited for beyond it
 		kgo.MetadataMinAge(50 * time.Millisecond), // what was missing a moment ago must not be answered from the cache
 	}, t.KafkaOptions...)...)
 	if err != nil {
