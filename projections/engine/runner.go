@@ -127,11 +127,14 @@ func (r *Runner) fencedWait() time.Duration { return cmp.Or(r.FencedWait, r.sess
 
 func (r *Runner) pace() time.Duration { return cmp.Or(r.Pace, 5*time.Millisecond) }
 
-func (r *Runner) group(topic string) string {
-	if len(r.Projection.Topics) == 1 {
-		return r.TopicPrefix + r.Projection.ID()
+func (r *Runner) group(topic string) string { return GroupOf(r.Projection, r.TopicPrefix, topic) }
+
+// GroupOf is the consumer group in which the owners of a topic's partitions are, for a version of a projection.
+func GroupOf(p Projection, prefix, topic string) string {
+	if len(p.Topics) == 1 {
+		return prefix + p.ID()
 	}
-	return r.TopicPrefix + r.Projection.ID() + "." + topic
+	return prefix + p.ID() + "." + topic
 }
 
 // Status lists the partitions that this process has, by topic and number.

@@ -141,6 +141,12 @@ func ServingOf(ctx context.Context, q reads.Queryer, projection string) (s Servi
 	return s, true, nil
 }
 
+// LifeOf is a version, whether it serves or not, in which of its lives it is: as a View is asked for its rows.
+func LifeOf(ctx context.Context, q reads.Queryer, p Projection) (Serving, error) {
+	_, generation, err := life(ctx, q, p)
+	return Serving{p.Version, generation}, err
+}
+
 // SetState is the one way from one state to the next, in the transaction of whatever belongs to it. From "" is none. It
 // fails when the version is in another state than from.
 func SetState(ctx context.Context, tx *sql.Tx, p Projection, from, to State) error {

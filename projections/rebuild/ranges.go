@@ -212,24 +212,32 @@ func (r *ranges) texts(of any) ([]string, error) {
 }
 
 // rowsOf are the rows that a unit holds, as read reads them.
-func (r *ranges) rowsOf(u *engine.Unit) (out map[string]row, err error) {
-	out = map[string]row{}
+func (r *ranges) rowsOf(u *engine.Unit) (map[string]row, error) {
+	out := map[string]row{}
 	for of, ordering := range u.Keyed(r.d) {
-		values, err := r.d.Values(of)
-		if err != nil {
+		if err := r.add(out, of, ordering); err != nil {
 			return nil, err
 		}
-		one := row{ordering: ordering}
-		names := make([]string, len(r.d.PK))
-		for i, c := range r.d.PK {
-			one.parts, names[i] = append(one.parts, values[c]), fmt.Sprint(values[c])
-		}
-		if one.values, err = r.texts(of); err != nil {
-			return nil, err
-		}
-		out[strings.Join(names, "/")] = one
 	}
 	return out, nil
+}
+
+// add adds a row in memory to others by its primary key.
+func (r *ranges) add(to map[string]row, of any, ordering string) error {
+	values, err := r.d.Values(of)
+	if err != nil {
+		return err
+	}
+	one := row{ordering: ordering}
+	names := make([]string, len(r.d.PK))
+	for i, c := range r.d.PK {
+		one.parts, names[i] = append(one.parts, values[c]), fmt.Sprint(values[c])
+	}
+	if one.values, err = r.texts(of); err != nil {
+		return err
+	}
+	to[strings.Join(names, "/")] = one
+	return nil
 }
 
 // unlike names the columns in which two rows differ.
