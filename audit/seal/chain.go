@@ -24,6 +24,7 @@ type chain struct {
 	begun        bool
 	silentBefore uint64 // of the block
 	seals        uint64
+	compared     uint64 // with their heads elsewhere
 	sealed       uint64
 	signers      map[string]bool
 	at           signed // the last one
@@ -119,6 +120,9 @@ func (c *chain) advance() error {
 	}
 	c.seal, c.now, c.outline, c.begun = seal, now, seal.Outline, true
 	c.seals++
+	if c.o.Elsewhere[seal.Block] != "" {
+		c.compared++
+	}
 	c.sealed, c.at = seal.Through, now
 	if now.ok {
 		c.signers[now.by] = true
@@ -140,7 +144,7 @@ func (c *chain) ended(last uint64) error {
 }
 
 func (c *chain) tell(r *Report) {
-	r.Seals, r.Sealed = c.seals, c.sealed
+	r.Seals, r.Sealed, r.Compared = c.seals, c.sealed, c.compared
 	r.SignedBy = slices.Sorted(maps.Keys(c.signers))
 	if c.seals > 0 {
 		r.SealedAt = &c.at.At

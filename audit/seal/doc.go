@@ -14,5 +14,5 @@
 //
 // What it cannot do: tell what happened to events that are not sealed yet, beyond what they say of themselves (hash,
 // revision, position); or stop whoever holds the key from signing another history. Against that, the head of each seal also
-// goes elsewhere, see [HeadFile]. An erased request hash (eventstore.ErasedRequestHash) verifies, whoever put it there.
+// goes elsewhere, see [Head]. An erased request hash (eventstore.ErasedRequestHash) verifies, whoever put it there.
 package seal

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"sync"
 
@@ -32,11 +33,11 @@ type head struct {
 }
 
 // Last implements Head.
-func (f *HeadFile) Last(context.Context) (uint64, error) {
+func (f *HeadFile) Last(context.Context) (eventstore.Seal, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	err := f.look()
-	return f.last.Block, err
+	return eventstore.Seal{Block: f.last.Block, Note: []byte(f.last.Note)}, err
 }
 
 // look finds the last line. What a crash left of one is cut off: the seal is in the store, and comes again.
@@ -63,33 +64,41 @@ func (f *HeadFile) look() error {
 }
 
 // Keep implements Head.
-func (f *HeadFile) Keep(_ context.Context, s eventstore.Seal) error {
+func (f *HeadFile) Keep(_ context.Context, seals iter.Seq2[eventstore.Seal, error]) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.look(); err != nil {
 		return err
 	}
-	h := head{s.Block, string(s.Note)}
-	switch {
-	case h == f.last:
-		return nil
-	case h.Block <= f.last.Block:
-		return fmt.Errorf("%s has another seal %d than the store: %w", f.Path, h.Block, ErrElsewhere)
+	var lines []byte
+	last := f.last
+	for s, err := range seals {
+		if err != nil {
+			return err
+		}
+		if s.Block <= last.Block {
+			continue // another call of this process was faster
+		}
+		last = head{s.Block, string(s.Note)}
+		line, err := json.Marshal(last)
+		if err != nil {
+			return err
+		}
+		lines = append(append(lines, line...), '\n')
 	}
-	line, err := json.Marshal(h)
-	if err != nil {
-		return err
+	if len(lines) == 0 {
+		return nil
 	}
 	out, err := os.OpenFile(f.Path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644) //nolint:gosec // nothing in it is secret
 	if err != nil {
 		return fmt.Errorf("file of seals: %w", err)
 	}
-	_, err = out.Write(append(line, '\n'))
+	_, err = out.Write(lines)
 	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
-		f.looked = false // it may end in a part of the line
+		f.looked = false // it may end in a part of a line
 		return fmt.Errorf("file of seals: %w", err)
 	}
-	f.last = h
+	f.last = last
 	return nil
 }
 

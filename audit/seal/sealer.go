@@ -1,10 +1,12 @@
 package seal
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"sync"
 	"time"
@@ -25,16 +27,16 @@ type Store interface {
 }
 
 // Head is where the heads of seals go besides the store: whoever can change that one and sign should not reach this one.
+// Of a seal it has the block and the note.
 type Head interface {
-	// Keep takes the seal behind the last one, or the last one again. Another one in its place is an error: then the store
-	// was restored, or changed.
-	Keep(ctx context.Context, s eventstore.Seal) error
-	// Last is the block of the last seal that it has, 0 for none.
-	Last(ctx context.Context) (uint64, error)
+	// Last is the last seal that it has; its block is 0 when there is none.
+	Last(ctx context.Context) (eventstore.Seal, error)
+	// Keep takes the seals behind the last one, in their order. When it returns nil, they are there for good.
+	Keep(ctx context.Context, seals iter.Seq2[eventstore.Seal, error]) error
 }
 
 // ErrElsewhere says that the seals kept elsewhere are not those of the store: it was restored, or changed.
-var ErrElsewhere = errors.New("the store was restored or changed, see salon events verify --seal-file")
+var ErrElsewhere = errors.New("the store was restored or changed, see salon events verify with --seal-file or --kafka")
 
 // Sealer makes seals. Any number of them over one store does no harm: the store takes each block once.
 type Sealer struct {
@@ -66,13 +68,24 @@ func (s *Sealer) Run(ctx context.Context) error {
 	}
 }
 
-// Seal seals every event that is there now, and answers the seals that it made.
+// Seal seals every event that is there now, and answers the seals that it made. Heads that cannot be reached do not keep a
+// history from being sealed: they get what they lack by the next call, and this one says that it failed. Heads of another
+// history do.
 func (s *Sealer) Seal(ctx context.Context) (made []Body, err error) {
 	s.one.Lock()
 	defer s.one.Unlock()
-	if err := s.catchUp(ctx); err != nil {
-		return nil, err
+	kept := s.catchUp(ctx)
+	if errors.Is(kept, ErrElsewhere) {
+		return nil, kept
 	}
+	made, err = s.seal(ctx)
+	if len(made) > 0 && kept == nil {
+		kept = s.catchUp(ctx)
+	}
+	return made, errors.Join(err, kept)
+}
+
+func (s *Sealer) seal(ctx context.Context) (made []Body, err error) {
 	for {
 		last, err := s.Store.LastSeal(ctx)
 		if err != nil {
@@ -90,36 +103,46 @@ func (s *Sealer) Seal(ctx context.Context) (made []Body, err error) {
 			return made, err
 		}
 		made = append(made, b)
-		if err := s.catchUp(ctx); err != nil { // another's seal may stand before it
-			return made, err
-		}
 	}
 }
 
-// catchUp gives the heads what they lack: seals of other sealers, and those behind which this one died.
+// catchUp gives the heads what they lack: the seals just made, those of other sealers, and those behind which this one died.
 func (s *Sealer) catchUp(ctx context.Context) error {
-	end, err := s.Store.LastSeal(ctx)
+	var failed []error
+	for _, h := range s.Heads {
+		if err := s.keep(ctx, h); err != nil {
+			failed = append(failed, fmt.Errorf("keep the heads of seals elsewhere: %w", err))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// keep holds the last seal elsewhere to the store's, and has those behind it kept there.
+func (s *Sealer) keep(ctx context.Context, h Head) error {
+	last, err := h.Last(ctx)
 	if err != nil {
 		return err
 	}
-	for _, h := range s.Heads {
-		last, err := h.Last(ctx)
-		if err != nil {
-			return err
-		}
-		if last > end.Block {
-			return fmt.Errorf("the store ends at seal %d, elsewhere there is seal %d: %w", end.Block, last, ErrElsewhere)
-		}
-		for seal, err := range s.Store.Seals(ctx, max(last, 1)-1) { // the last one again: it has to be the store's
-			if err == nil {
-				err = h.Keep(ctx, seal)
-			}
-			if err != nil {
-				return fmt.Errorf("keep the heads of seals elsewhere: %w", err)
-			}
-		}
+	end, err := s.Store.LastSeal(ctx) // behind the look elsewhere: another sealer may be making seals
+	if err != nil {
+		return err
 	}
-	return nil
+	if last.Block > end.Block {
+		return fmt.Errorf("the store ends at seal %d, elsewhere there is seal %d: %w", end.Block, last.Block, ErrElsewhere)
+	}
+	return h.Keep(ctx, func(yield func(eventstore.Seal, error) bool) {
+		for seal, err := range s.Store.Seals(ctx, max(last.Block, 1)-1) {
+			if err == nil && seal.Block == last.Block {
+				if bytes.Equal(seal.Note, last.Note) {
+					continue
+				}
+				err = fmt.Errorf("elsewhere there is another seal %d than in the store: %w", seal.Block, ErrElsewhere)
+			}
+			if !yield(seal, err) || err != nil {
+				return
+			}
+		}
+	})
 }
 
 // block makes the seal behind the last one, signed. Its count is 0 when there is nothing to seal.

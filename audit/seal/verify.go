@@ -50,8 +50,9 @@ type Report struct {
 	To       uint64     `json:"to"`
 	Commands uint64     `json:"commands"` // held to seals
 	Seals    uint64     `json:"seals"`
-	Sealed   uint64     `json:"sealed"`   // position of the last event that a seal covers
-	Unsealed uint64     `json:"unsealed"` // events behind it: known by their own hashes alone
+	Compared uint64     `json:"seals_compared"` // with heads that were kept elsewhere
+	Sealed   uint64     `json:"sealed"`         // position of the last event that a seal covers
+	Unsealed uint64     `json:"unsealed"`       // events behind it: known by their own hashes alone
 	SealedAt *time.Time `json:"sealed_at,omitempty"`
 	SignedBy []string   `json:"signed_by,omitempty"`
 	Checked  bool       `json:"signatures_checked"`

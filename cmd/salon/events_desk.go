@@ -15,6 +15,7 @@ import (
 	"github.com/dangdangsalon/salon/audit/export"
 	"github.com/dangdangsalon/salon/audit/seal"
 	"github.com/dangdangsalon/salon/eventstore"
+	"github.com/dangdangsalon/salon/eventstore/relay"
 	"github.com/dangdangsalon/salon/eventstore/sqlite"
 	"github.com/dangdangsalon/salon/internal/config"
 	"github.com/dangdangsalon/salon/projections/admin"
@@ -27,17 +28,40 @@ type sealing struct {
 	since time.Time // when it began to seal
 }
 
-// sealingWith takes the key as load does.
-func sealingWith(load func(path string) (seal.Key, error), c config.Seals) (*sealing, error) {
+// sealingWith takes the key as load does. Without brokers, no heads go to Kafka: to the broker of a data folder they do not,
+// since whoever can change the folder's store can change that log as well.
+func sealingWith(load func(path string) (seal.Key, error), c config.Seals, kafka headsIn) (*sealing, error) {
 	key, err := load(c.SealKeyFile)
 	if err != nil {
 		return nil, err
 	}
 	s := &sealing{Sealer: seal.Sealer{Key: key}}
 	if c.SealFile != "" {
-		s.Heads = []seal.Head{&seal.HeadFile{Path: c.SealFile}}
+		s.Heads = append(s.Heads, &seal.HeadFile{Path: c.SealFile})
+	}
+	if kafka.Kafka != "" {
+		s.Heads = append(s.Heads, kafka.heads())
 	}
 	return s, nil
+}
+
+// headsIn is the Kafka that keeps the heads of seals.
+type headsIn struct {
+	Kafka       string `help:"Kafka brokers, host:port, comma-separated, whose topic salon.seals.v1 keeps the heads of seals." env:"-" placeholder:"HOST:PORT,…"`
+	TopicPrefix string `help:"Put before that topic's name." placeholder:"PREFIX"`
+}
+
+func (h headsIn) heads() *relay.Heads {
+	return &relay.Heads{Brokers: strings.Split(h.Kafka, ","), Prefix: h.TopicPrefix}
+}
+
+// check refuses what is no address.
+func (h headsIn) check() error {
+	if h.Kafka == "" {
+		return nil
+	}
+	s := config.Servers{Kafka: h.Kafka, Topics: config.Topics{Partitions: 1}}
+	return usage(s.Need(false, true, false, false))
 }
 
 func (s *sealing) over(st store, url string, log *slog.Logger) {

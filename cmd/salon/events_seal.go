@@ -22,6 +22,7 @@ import (
 type eventsSealCmd struct {
 	whichEvents  `embed:""`
 	config.Seals `embed:""`
+	headsIn      `embed:""`
 
 	Output string `help:"table or json." default:"table" enum:"table,json" short:"o"`
 }
@@ -44,14 +45,20 @@ func (c *eventsSealCmd) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	var made seal.Made
+	if err := c.check(); err != nil {
+		return err
+	}
 	if ask {
+		if c.Kafka != "" {
+			return usage(errors.New("--kafka is for a store that is named with --events: a running salon up keeps heads in its --seal-file"))
+		}
 		err = c.askHistory(ctx, http.MethodPost, "/events/seal", nil, &made)
 	} else {
 		if c.SealKeyFile == "" {
 			return usage(errors.New("--seal-key-file is missing: a seal is signed (salon keys DIR makes a key)"))
 		}
 		err = c.with(ctx, s, false, func(h eventsDesk) (err error) {
-			if h.sealing, err = sealingWith(seal.LoadKey, c.Seals); err != nil {
+			if h.sealing, err = sealingWith(seal.LoadKey, c.Seals, c.headsIn); err != nil {
 				return err
 			}
 			h.sealing.over(h.store, s.Events, nil)
@@ -82,13 +89,16 @@ type eventsVerifyCmd struct {
 	Key      []string `help:"Public key of seals, or a file that holds one (seal.key.pub). Without any, a running salon up believes its own; of others, signatures are not checked." placeholder:"KEY"`
 	SealFile string   `help:"Heads of seals that were kept elsewhere: they must be those of the history." type:"path" placeholder:"FILE"`
 	Output   string   `help:"table or json." default:"table" enum:"table,json" short:"o"`
+
+	headsIn `embed:""`
 }
 
 // Help teaches the verb.
 func (c *eventsVerifyCmd) Help() string {
 	return "Each event is held to its content hash, its place in its stream and its position, and each block of events and\n" +
 		"commands to its seal, and the seals to each other and to their key. Behind the last seal an event is known by its own\n" +
-		"hash alone: whoever can write to the database could have made both.\n\n" +
+		"hash alone: whoever can write to the database could have made both. Whoever has the key of seals as well could have cut\n" +
+		"the history and sealed it anew: --kafka, or --seal-file, holds it to the heads of the seals that were made before.\n\n" +
 		"Exit code 0: as it was stored. 1: it is not, and the first difference is named."
 }
 
@@ -98,17 +108,21 @@ type verifyQuery struct {
 	To       uint64
 	Keys     []string
 	SealFile string
+	Heads    headsIn
 }
 
-func (q verifyQuery) into(o *seal.Options) (err error) {
+func (q verifyQuery) into(ctx context.Context, o *seal.Options) (err error) {
 	o.From, o.To = q.From, q.To
 	if len(q.Keys) > 0 {
 		if o.Known, err = seal.Known(q.Keys...); err != nil {
 			return usage(err)
 		}
 	}
-	if q.SealFile != "" {
+	switch {
+	case q.SealFile != "":
 		o.Elsewhere, err = seal.ReadHeads(q.SealFile)
+	case q.Heads.Kafka != "":
+		o.Elsewhere, err = q.Heads.heads().All(ctx)
 	}
 	return err
 }
@@ -118,7 +132,7 @@ func (h eventsDesk) verify(ctx context.Context, q verifyQuery, progress func(pos
 	if len(q.Keys) == 0 && h.sealing != nil {
 		q.Keys = []string{h.sealing.Key.Public}
 	}
-	if err := q.into(&o); err != nil {
+	if err := q.into(ctx, &o); err != nil {
 		return r, err
 	}
 	if err := h.note(ctx, "verify-events", rangeOf(q.From, q.To)); err != nil {
@@ -136,7 +150,13 @@ func rangeOf(from, to uint64) string {
 }
 
 func (c *eventsVerifyCmd) Run(ctx context.Context, t *terminal) error {
-	q := verifyQuery{c.From, c.To, c.Key, c.SealFile}
+	q := verifyQuery{c.From, c.To, c.Key, c.SealFile, c.headsIn}
+	if err := c.check(); err != nil {
+		return err
+	}
+	if q.SealFile != "" && q.Heads.Kafka != "" {
+		return usage(errors.New("--seal-file and --kafka: verify by one, then by the other"))
+	}
 	if q.To > 0 && q.From > q.To {
 		return usage(errors.New("--from is behind --to"))
 	}
@@ -147,7 +167,7 @@ func (c *eventsVerifyCmd) Run(ctx context.Context, t *terminal) error {
 	if c.Output == "json" {
 		err = writeJSON(t.out, r)
 	} else {
-		err = printReportOf(t.out, r)
+		err = printReportOf(t.out, r, q.SealFile != "" || q.Heads.Kafka != "")
 	}
 	if r.Finding != nil {
 		err = errors.Join(err, r.Finding)
@@ -196,14 +216,14 @@ func verifyFile(ctx context.Context, path string, q verifyQuery, p *progress) (r
 	}
 	defer f.Close()
 	o := f.Options()
-	if err := q.into(&o); err != nil {
+	if err := q.into(ctx, &o); err != nil {
 		return r, err
 	}
 	o.Progress = p.counter("verify", f.Manifest.Last)
 	return f.Verify(ctx, o)
 }
 
-func printReportOf(out io.Writer, r seal.Report) error {
+func printReportOf(out io.Writer, r seal.Report, elsewhere bool) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "events\t%d, positions %d to %d\n", r.Events, r.From, r.To)
 	switch {
@@ -213,6 +233,9 @@ func printReportOf(out io.Writer, r seal.Report) error {
 		fmt.Fprintf(w, "seals\t%d, the last of %s, signed by %s\n", r.Seals, r.SealedAt.Format(time.RFC3339), strings.Join(r.SignedBy, ", "))
 	default:
 		fmt.Fprintf(w, "seals\t%d, the last of %s; signatures were NOT checked: give --key\n", r.Seals, r.SealedAt.Format(time.RFC3339))
+	}
+	if elsewhere {
+		fmt.Fprintf(w, "heads elsewhere\t%d of the %d seals have theirs, and it is the same\n", r.Compared, r.Seals)
 	}
 	if r.Seals > 0 {
 		fmt.Fprintf(w, "sealed\tthrough position %d, with %d commands\n", r.Sealed, r.Commands)

@@ -69,7 +69,7 @@ func (c *serveCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	n := &node{servers: c.Servers, replicas: c.Replica, http: c.HTTP, tel: tel, webhook: call.webhook}
 	if call.administers && c.SealKeyFile != "" {
-		if n.sealing, err = sealingWith(seal.LoadKey, c.Seals); err != nil {
+		if n.sealing, err = sealingWith(seal.LoadKey, c.Seals, headsIn{c.Kafka, c.Topics.TopicPrefix}); err != nil {
 			return err
 		}
 	}

@@ -68,7 +68,7 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 		return err
 	}
 	c.SealKeyFile = cmp.Or(c.SealKeyFile, folder.File(sealKeyName))
-	sealing, err := sealingWith(seal.LoadOrCreateKey, c.Seals)
+	sealing, err := sealingWith(seal.LoadOrCreateKey, c.Seals, headsIn{})
 	if err != nil {
 		return err
 	}

@@ -126,7 +126,7 @@ func (r *Relay) Run(ctx context.Context) error {
 
 func (r *Relay) lead(ctx context.Context) error {
 	topics := Topics{Brokers: r.Brokers, Prefix: r.TopicPrefix, Partitions: r.Partitions, KafkaOptions: r.KafkaOptions}
-	warnings, err := topics.Check(ctx)
+	warnings, err := topics.checkLog(ctx)
 	if err != nil {
 		return err
 	}

@@ -12,13 +12,13 @@ import (
 	"github.com/dangdangsalon/salon/eventstore/wire"
 )
 
-// settings looks at how the topics of events are set. What would break the log's promises is an error with the command
+// settings looks at how the topics that are kept for ever are set: those of events, and that of the seals. What would break the log's promises is an error with the command
 // that mends it; what makes losses likelier, or healing necessary, is a warning.
 //
 // The acknowledgements are the relay's own setting (all in-sync replicas); how many those are is the topic's.
 func (t Topics) settings(ctx context.Context, admin *kadm.Client, listed kadm.TopicDetails) (warnings []string, wrong []error) {
 	var names []string
-	for _, topic := range wire.Topics() {
+	for _, topic := range append(wire.Topics(), SealsTopic) {
 		if l, ok := listed[t.Prefix+topic]; ok && l.Err == nil {
 			names = append(names, t.Prefix+topic)
 		}
@@ -73,8 +73,11 @@ func (t Topics) judge(topic string, replicas int, values map[string]string) (war
 	}
 	for _, name := range []string{"retention.ms", "retention.bytes"} {
 		if n, ok := number(name); ok && n >= 0 {
-			warnings = append(warnings, fmt.Sprintf("topic %s: %s is %d: a projection that stands still for longer than that finds its records gone, and reads them from the event store instead; %s",
-				topic, name, n, alter(name+"=-1")))
+			what := "a projection that stands still for longer than that finds its records gone, and reads them from the event store instead"
+			if topic == t.Prefix+SealsTopic {
+				what = "what it takes of the heads of seals, no history can be compared with"
+			}
+			warnings = append(warnings, fmt.Sprintf("topic %s: %s is %d: %s; %s", topic, name, n, what, alter(name+"=-1")))
 		}
 	}
 	if values["unclean.leader.election.enable"] == "true" {

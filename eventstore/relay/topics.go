@@ -23,6 +23,9 @@ const MaxRecordBytes = 2 << 20
 // LeaderTopic has one partition and no records: who has it in the relays' consumer group is the leader.
 const LeaderTopic = "salon.relay.v1"
 
+// SealsTopic has one partition, with the head of each seal of the history: see [Heads].
+const SealsTopic = "salon.seals.v1"
+
 // Topics is what must be there before anything is relayed. The partition count is fixed for ever: it says which
 // partition a key's events are in, and another one would swap them.
 type Topics struct {
@@ -62,13 +65,16 @@ func (t Topics) Ensure(ctx context.Context) error {
 	if err := ensure(ctx, admin, t.Prefix+LeaderTopic, 1, replication, nil); err != nil {
 		return err
 	}
+	if err := ensure(ctx, admin, t.Prefix+SealsTopic, 1, replication, configs); err != nil {
+		return err
+	}
 	// A new topic is known to the controller before every broker can tell of it.
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		_, err := t.check(ctx, admin)
+		_, err := t.check(ctx, admin, LeaderTopic, SealsTopic)
 		if err == nil || !errors.Is(err, kerr.UnknownTopicOrPartition) {
 			return err
 		}
@@ -94,18 +100,27 @@ var ErrPartitions = errors.New("wrong partition count")
 // Check says what is wrong with the topics, and what to do: topics that are missing or have another partition count, that
 // are compacted, or that take too small records. Warnings are what one may want otherwise, or what Kafka does not tell.
 func (t Topics) Check(ctx context.Context) (warnings []string, err error) {
+	return t.checkWith(ctx, LeaderTopic, SealsTopic)
+}
+
+// checkLog is Check of what a relay needs: events go on without the topic of the seals.
+func (t Topics) checkLog(ctx context.Context) (warnings []string, err error) {
+	return t.checkWith(ctx, LeaderTopic)
+}
+
+func (t Topics) checkWith(ctx context.Context, singles ...string) (warnings []string, err error) {
 	client, err := t.open(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
-	return t.check(ctx, kadm.NewClient(client))
+	return t.check(ctx, kadm.NewClient(client), singles...)
 }
 
-func (t Topics) check(ctx context.Context, admin *kadm.Client) (warnings []string, err error) {
-	leader := t.Prefix + LeaderTopic
-	names := []string{leader}
-	for _, topic := range wire.Topics() {
+// check looks at the topics of events, and at others that have one partition.
+func (t Topics) check(ctx context.Context, admin *kadm.Client, singles ...string) (warnings []string, err error) {
+	var names []string
+	for _, topic := range append(wire.Topics(), singles...) {
 		names = append(names, t.Prefix+topic)
 	}
 	slices.Sort(names)
@@ -117,14 +132,15 @@ func (t Topics) check(ctx context.Context, admin *kadm.Client) (warnings []strin
 	var missing missingError
 	others := map[int][]string{} // by their partition count
 	for _, name := range names {
+		single := slices.Contains(singles, strings.TrimPrefix(name, t.Prefix))
 		switch l, ok := listed[name]; {
 		case !ok || errors.Is(l.Err, kerr.UnknownTopicOrPartition):
 			missing = append(missing, name)
 		case l.Err != nil:
 			wrong = append(wrong, fmt.Errorf("topic %s: %w", name, l.Err))
-		case name == leader && len(l.Partitions) != 1:
-			wrong = append(wrong, fmt.Errorf("%w: topic %s has %d, not 1: whoever has the one leads; give another --topic-prefix", ErrPartitions, name, len(l.Partitions)))
-		case name != leader && len(l.Partitions) != t.Partitions:
+		case single && len(l.Partitions) != 1:
+			wrong = append(wrong, fmt.Errorf("%w: topic %s has %d, not 1: %s; give another --topic-prefix", ErrPartitions, name, len(l.Partitions), whyOne[strings.TrimPrefix(name, t.Prefix)]))
+		case !single && len(l.Partitions) != t.Partitions:
 			others[len(l.Partitions)] = append(others[len(l.Partitions)], name)
 		}
 	}
@@ -138,6 +154,9 @@ func (t Topics) check(ctx context.Context, admin *kadm.Client) (warnings []strin
 	warnings, badly := t.settings(ctx, admin, listed)
 	return warnings, errors.Join(append(wrong, badly...)...)
 }
+
+// whyOne says what a topic with one partition has it for.
+var whyOne = map[string]string{LeaderTopic: "whoever has the one leads", SealsTopic: "seals are one chain"}
 
 // missingError names the topics that are not there. In Kafka's own words it is UNKNOWN_TOPIC_OR_PARTITION.
 type missingError []string
