@@ -25,6 +25,15 @@ type Ledger interface {
 	AddSeal(ctx context.Context, s Seal) error
 }
 
+// Strays is offered by the stores that keep commands in a table of their own, where somebody could put one that nobody gave: it
+// would answer an Idempotency-Key that was never used.
+type Strays interface {
+	// StrayCommand finds the first command, by the time that it bears, of which the event at its position is none and which
+	// has no number among those without events. A row that was numbered, too, is not told from a true one. It reads all
+	// commands, at one moment.
+	StrayCommand(ctx context.Context) (stray Accepted, found bool, err error)
+}
+
 // ErrSealed says that another sealer has sealed the block.
 var ErrSealed = errors.New("the block is sealed")
 

@@ -15,4 +15,6 @@
 // What it cannot do: tell what happened to events that are not sealed yet, beyond what they say of themselves (hash,
 // revision, position); or stop whoever holds the key from signing another history. Against that, the head of each seal also
 // goes elsewhere, see [Head]. An erased request hash (eventstore.ErasedRequestHash) verifies, whoever put it there.
+// A row among the commands that no event is of is found in a store (eventstore.Strays), sealed or not, but where it was also
+// given a number among the commands without events, that no seal covers yet.
 package seal

@@ -152,7 +152,24 @@ func (v *verifier) run(ctx context.Context, h History) error {
 	if err := walk.Run(ctx, h); err != nil {
 		return err
 	}
-	return v.end(ctx)
+	if err := v.end(ctx); err != nil {
+		return err
+	}
+	return v.strays(ctx, h)
+}
+
+// strays looks for a command in a whole store that nobody gave. Before, whatever is missing or changed was named.
+func (v *verifier) strays(ctx context.Context, h History) error {
+	s, can := h.(eventstore.Strays)
+	if !can || v.o.From > 1 || v.o.To > 0 {
+		return nil
+	}
+	c, found, err := s.StrayCommand(ctx)
+	if err != nil || !found {
+		return err
+	}
+	return &Finding{What: CommandAdded, Command: c.ID.String(), Why: fmt.Sprintf("the event at position %d, where its row says that it ended, is not of it, "+
+		"and it is not among the commands without events: it would answer an Idempotency-Key that nobody has used", c.Position)}
 }
 
 // widen moves the end to that of the block that it lies in.

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"github.com/dangdangsalon/salon/audit/seal"
 	"github.com/dangdangsalon/salon/eventstore"
@@ -265,4 +266,44 @@ func commandAt(t *testing.T, r eventstore.Recorded) string {
 		t.Fatal(err)
 	}
 	return fmt.Sprint(m.CommandID)
+}
+
+// A row among the commands that no event names is found, sealed or not, and named. One that was given a number as well shows
+// where seals cover that number; behind the last seal nothing tells it from a command that changed nothing.
+func TestAStrayCommandIsNamed(t *testing.T) {
+	t.Parallel()
+	everyDatabase(t, func(t *testing.T, d database) {
+		k, stray := key(t), uuid.New()
+		id := any(stray)
+		if d.driver == "sqlite" {
+			id = stray[:]
+		}
+		d.use(t, func(s store) { write(t, s, 0, 20); sealAll(t, sealer(s, k)); write(t, s, 20, 25) })
+		h := d.hand(t)
+		look := func(want string) {
+			t.Helper()
+			d.seen(t, func(s store) {
+				r := verify(t, s, seal.Options{}, k.Public)
+				switch {
+				case want == "" && r.Finding != nil, want != "" && (r.Finding == nil || r.Finding.What != want || r.Finding.Command != stray.String()):
+					t.Errorf("want %q of %s, got: %+v", want, stray, r.Finding)
+				}
+			})
+		}
+		look("")
+		for _, at := range []int{2, 10, 30} {
+			h.do("INSERT INTO commands (command_id, request_hash, actor, stream, last_revision, position, recorded_at) "+
+				"SELECT ?, request_hash, actor, stream, last_revision, position, recorded_at FROM commands"+ofEvent, id, at)
+			look(seal.CommandAdded)
+			h.do("DELETE FROM commands WHERE command_id = ?", id)
+		}
+		h.do("INSERT INTO commands (command_id, request_hash, actor, stream, last_revision, position, recorded_at) "+
+			"SELECT ?, request_hash, actor, stream, last_revision, position, recorded_at FROM commands"+ofEvent, id, 10)
+		h.do("INSERT INTO silent_commands (n, command_id) SELECT max(n) + 1, ? FROM silent_commands", id)
+		look("") // it cannot be told
+		h.do("UPDATE silent_commands SET n = -n")
+		h.do("UPDATE silent_commands SET n = 1 WHERE command_id = ?", id)
+		h.do("UPDATE silent_commands SET n = 1 - n WHERE n < 0")
+		look(seal.CommandAdded)
+	})
 }

@@ -12,7 +12,10 @@ import (
 	"github.com/dangdangsalon/salon/eventstore"
 )
 
-var _ eventstore.Ledger = (*Store)(nil)
+var (
+	_ eventstore.Ledger = (*Store)(nil)
+	_ eventstore.Strays = (*Store)(nil)
+)
 
 // CommandsOf implements eventstore.Ledger.
 func (s *Store) CommandsOf(ctx context.Context, ids []uuid.UUID, _ uint64) ([]eventstore.Accepted, error) {
@@ -103,4 +106,30 @@ func (s *Store) AddSeal(ctx context.Context, seal eventstore.Seal) error {
 		return fmt.Errorf("block %d: %w", seal.Block, eventstore.ErrSealed)
 	}
 	return nil
+}
+
+// StrayCommand implements eventstore.Strays.
+func (s *Store) StrayCommand(ctx context.Context) (stray eventstore.Accepted, found bool, err error) {
+	var all []eventstore.Accepted
+	err = pgx.BeginFunc(ctx, s.read, func(tx pgx.Tx) error {
+		// Two tables are read as a whole: along their indexes that would be a look-up for each command.
+		if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = 0; SET LOCAL enable_seqscan = on; SET LOCAL enable_sort = on"); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, "SELECT c.command_id, c.request_hash, c.actor, c.stream, c.last_revision, c.position, c.recorded_at, 0 FROM commands c "+
+			"WHERE NOT EXISTS (SELECT FROM silent_commands s WHERE s.command_id = c.command_id) AND NOT EXISTS ("+
+			"SELECT FROM events e WHERE e.position = c.position AND position(convert_to(c.command_id::text, 'UTF8') IN e.metadata) > 0) "+
+			"ORDER BY c.recorded_at, c.command_id LIMIT 1")
+		if err == nil {
+			all, err = accepted(rows, 1)
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		return stray, false, unavailable("look for stray commands", err)
+	case len(all) == 0:
+		return stray, false, nil
+	}
+	return all[0], true, nil
 }

@@ -13,7 +13,10 @@ import (
 	"github.com/dangdangsalon/salon/eventstore"
 )
 
-var _ eventstore.Ledger = (*Store)(nil)
+var (
+	_ eventstore.Ledger = (*Store)(nil)
+	_ eventstore.Strays = (*Store)(nil)
+)
 
 // CommandsOf implements eventstore.Ledger.
 func (s *Store) CommandsOf(ctx context.Context, ids []uuid.UUID, _ uint64) ([]eventstore.Accepted, error) {
@@ -133,4 +136,18 @@ func (s *Store) AddSeal(ctx context.Context, seal eventstore.Seal) error {
 		return fmt.Errorf("block %d: %w", seal.Block, eventstore.ErrSealed)
 	}
 	return nil
+}
+
+// StrayCommand implements eventstore.Strays.
+func (s *Store) StrayCommand(ctx context.Context) (stray eventstore.Accepted, found bool, err error) {
+	const text = "CAST(lower(substr(hex(c.command_id), 1, 8) || '-' || substr(hex(c.command_id), 9, 4) || '-' || substr(hex(c.command_id), 13, 4) || '-' || " +
+		"substr(hex(c.command_id), 17, 4) || '-' || substr(hex(c.command_id), 21)) AS BLOB)"
+	all, err := s.accepted(ctx, "SELECT c.command_id, c.request_hash, c.actor, c.stream, c.last_revision, c.position, c.recorded_at, 0 FROM commands c "+
+		"WHERE c.command_id NOT IN (SELECT command_id FROM silent_commands) "+
+		"AND NOT EXISTS (SELECT 1 FROM events e WHERE e.position = c.position AND instr(e.metadata, "+text+") > 0) "+
+		"ORDER BY c.recorded_at, c.command_id LIMIT 1")
+	if err != nil || len(all) == 0 {
+		return stray, false, err
+	}
+	return all[0], true, nil
 }
