@@ -14,6 +14,7 @@ import (
 // chain goes through the seals, each held to the one before.
 type chain struct {
 	o    Options
+	most uint64 // the block behind which no seal is taken: it was made meanwhile, and its commands are not looked up; 0: none is
 	next func() (eventstore.Seal, error, bool)
 	stop func()
 
@@ -56,7 +57,7 @@ func (c *chain) seek(from uint64) (after uint64, err error) {
 func (c *chain) peek() (seal eventstore.Seal, more bool, err error) {
 	if c.ahead == nil {
 		seal, err, more := c.next()
-		if err != nil || !more {
+		if err != nil || !more || c.most > 0 && seal.Block > c.most {
 			return seal, false, err
 		}
 		c.ahead = &seal

@@ -128,6 +128,9 @@ func (v *verifier) run(ctx context.Context, h History) error {
 	if err != nil {
 		return err
 	}
+	if _, grows := h.(eventstore.Ledger); grows {
+		v.chain.most = last.Block
+	}
 	if err := v.widen(ctx, h); err != nil {
 		return err
 	}

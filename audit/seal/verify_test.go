@@ -3,8 +3,10 @@ package seal_test
 import (
 	"context"
 	"fmt"
+	"iter"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -305,5 +307,38 @@ func TestAStrayCommandIsNamed(t *testing.T) {
 		h.do("UPDATE silent_commands SET n = 1 WHERE command_id = ?", id)
 		h.do("UPDATE silent_commands SET n = 1 - n WHERE n < 0")
 		look(seal.CommandAdded)
+	})
+}
+
+// growing is a history that is sealed further when its events begin to be read.
+type growing struct {
+	store
+
+	once sync.Once
+	grow func()
+}
+
+func (g *growing) ReadAll(ctx context.Context, after uint64, f eventstore.Filter) iter.Seq2[eventstore.Recorded, error] {
+	g.once.Do(g.grow)
+	return g.store.ReadAll(ctx, after, f)
+}
+
+// A seal that is made while a history is verified is the next verification's: its commands were not looked up, and none is
+// missing.
+func TestASealMadeMeanwhileIsNoFinding(t *testing.T) {
+	t.Parallel()
+	everyDatabase(t, func(t *testing.T, d database) {
+		k := key(t)
+		d.use(t, func(s store) {
+			write(t, s, 0, 20)
+			small := sealer(s, k)
+			small.Most = 2
+			before := len(sealAll(t, small)) // more than are read at once
+			g := &growing{store: s, grow: func() { write(t, s, 20, 24); sealAll(t, small) }}
+			r := verify(t, g, seal.Options{}, k.Public)
+			if before < 9 || r.Finding != nil || int(r.Seals) != before || r.Unsealed == 0 {
+				t.Errorf("behind %d seals: %+v", before, r)
+			}
+		})
 	})
 }
