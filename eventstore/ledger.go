@@ -34,6 +34,14 @@ type Strays interface {
 	StrayCommand(ctx context.Context) (stray Accepted, found bool, err error)
 }
 
+// Orderly is a ledger that has its commands in about the order in which they were accepted, beside the contract: who goes through
+// all of them is spared a look-up for each.
+type Orderly interface {
+	// CommandsFrom yields accepted commands as they lie, from the one of that ID on, or none. Any may be yielded elsewhere, or not
+	// at all: CommandsOf finds it. The loop's body holds nothing of the store.
+	CommandsFrom(ctx context.Context, id uuid.UUID) iter.Seq2[Accepted, error]
+}
+
 // ErrSealed says that another sealer has sealed the block.
 var ErrSealed = errors.New("the block is sealed")
 

@@ -3,6 +3,9 @@ package seal
 import (
 	"bytes"
 	"fmt"
+	"sync"
+
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/dangdangsalon/salon/eventstore"
 )
@@ -65,9 +68,10 @@ func (v *verifier) events(sealed []byte) (f *Finding, stands uint64) {
 func (v *verifier) commands(sealed []byte) *Finding {
 	var t tree
 	var there []int // of v.of, by leaf
+	leaves := leavesOf(v.of)
 	for i, c := range v.of {
 		if c.there {
-			t.add(eventstore.CommandHash(c.Command))
+			t.addLeaf(leaves[i])
 			there = append(there, i)
 		}
 	}
@@ -99,6 +103,23 @@ func (v *verifier) commands(sealed []byte) *Finding {
 		f.What, f.Command, f.Why = CommandChanged, v.of[there[at]].ID.String(), fmt.Sprintf("its row is not what seal %d covers", block)
 	}
 	return f
+}
+
+// leavesOf hashes the commands that are there, on as many cores as a walk uses.
+func leavesOf(of []command) []tlog.Hash {
+	leaves := make([]tlog.Hash, len(of))
+	var all sync.WaitGroup
+	for part := range workers {
+		all.Go(func() {
+			for i := part * len(of) / workers; i < (part+1)*len(of)/workers; i++ {
+				if of[i].there {
+					leaves[i] = leaf(eventstore.CommandHash(of[i].Command))
+				}
+			}
+		})
+	}
+	all.Wait()
+	return leaves
 }
 
 // differs finds where two outlines part, and how: "" when they do not. from is where a moved one stood.

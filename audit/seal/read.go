@@ -5,6 +5,7 @@ import (
 
 	"github.com/google/uuid"
 	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/dangdangsalon/salon/eventstore"
@@ -23,6 +24,8 @@ type Batch struct {
 	Commands map[uuid.UUID]eventstore.Accepted // of the events, as far as they are asked for and there
 	Sound    []bool                            // of a verification: whether an event has the hash that it says
 	Lines    []byte                            // of an export
+
+	leaves []tlog.Hash // of a verification: of the events
 
 	prepared chan struct{}
 }
@@ -64,11 +67,13 @@ func (w Walk) Run(ctx context.Context, h History) error {
 	group.Go(func() error {
 		defer close(looked)
 		defer close(work)
+		from := &commandReader{h: h}
+		defer from.close()
 		for b := range read {
 			if err := send(work, b); err != nil {
 				return err
 			}
-			if err := b.lookUp(ctx, h, w.Commands); err != nil {
+			if err := b.lookUp(ctx, from, w.Commands); err != nil {
 				return err
 			}
 			if err := send(looked, b); err != nil {
@@ -121,7 +126,7 @@ func (w Walk) read(ctx context.Context, h History, send func(*Batch) error) erro
 	return send(b)
 }
 
-func (b *Batch) lookUp(ctx context.Context, h History, through uint64) error {
+func (b *Batch) lookUp(ctx context.Context, from *commandReader, through uint64) error {
 	var ids []uuid.UUID
 	var runs Runs
 	for _, r := range b.Events {
@@ -135,13 +140,7 @@ func (b *Batch) lookUp(ctx context.Context, h History, through uint64) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	found, err := h.CommandsOf(ctx, ids, b.Events[len(b.Events)-1].Position)
-	if err != nil {
-		return err
-	}
-	b.Commands = make(map[uuid.UUID]eventstore.Accepted, len(found))
-	for _, c := range found {
-		b.Commands[c.ID] = c
-	}
-	return nil
+	var err error
+	b.Commands, err = from.of(ctx, ids, b.Events[len(b.Events)-1].Position)
+	return err
 }

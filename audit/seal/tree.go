@@ -20,11 +20,27 @@ type tree struct {
 	outline []byte
 }
 
-func (t *tree) add(hash [32]byte) {
-	h := tlog.RecordHash(hash[:])
+// leaf and node are tlog's RecordHash of 32 bytes and NodeHash, without what those put on the heap: a verification makes four
+// of them an event.
+func leaf(hash [32]byte) tlog.Hash {
+	var b [1 + sha256.Size]byte // begins with 0, by which a leaf is no node
+	copy(b[1:], hash[:])
+	return sha256.Sum256(b[:])
+}
+
+func node(left, right tlog.Hash) tlog.Hash {
+	b := [1 + 2*sha256.Size]byte{1}
+	copy(b[1:], left[:])
+	copy(b[1+sha256.Size:], right[:])
+	return sha256.Sum256(b[:])
+}
+
+func (t *tree) add(hash [32]byte) { t.addLeaf(leaf(hash)) }
+
+func (t *tree) addLeaf(h tlog.Hash) {
 	t.outline = append(t.outline, h[:outlineBytes]...)
 	for n := t.leaves; n&1 == 1; n >>= 1 {
-		h = tlog.NodeHash(t.roots[len(t.roots)-1], h)
+		h = node(t.roots[len(t.roots)-1], h)
 		t.roots = t.roots[:len(t.roots)-1]
 	}
 	t.roots = append(t.roots, h)
@@ -38,7 +54,7 @@ func (t *tree) root() Hash {
 	}
 	h := t.roots[len(t.roots)-1]
 	for i := len(t.roots) - 2; i >= 0; i-- {
-		h = tlog.NodeHash(t.roots[i], h)
+		h = node(t.roots[i], h)
 	}
 	return Hash(h)
 }

@@ -70,7 +70,7 @@ func (v *verifier) take(b *Batch) error {
 		if v.suspect == nil {
 			v.suspect = wrong
 		}
-		v.enter(r, b)
+		v.enter(r, b, i)
 		if len(v.places) > 4*MostEvents {
 			return v.closed() // of a block that cannot be so long, all there is to say is known
 		}
@@ -114,9 +114,9 @@ func (v *verifier) look(r eventstore.Recorded, sound bool) *Finding {
 }
 
 // enter puts an event into the block.
-func (v *verifier) enter(r eventstore.Recorded, b *Batch) {
+func (v *verifier) enter(r eventstore.Recorded, b *Batch, i int) {
 	v.places = append(v.places, place{r.Position, r.Stream, r.Revision, r.ID})
-	v.tree.add(r.Hash)
+	v.tree.addLeaf(b.leaves[i])
 	id, begins := v.runs.Next(r)
 	if begins {
 		c, there := b.Commands[id]

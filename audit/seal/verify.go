@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/dangdangsalon/salon/eventstore"
 )
@@ -147,9 +148,12 @@ func (v *verifier) run(ctx context.Context, h History) error {
 	}
 	v.whole = after == 0 && !v.o.Part
 	walk := Walk{After: after, To: v.o.To, Commands: last.Through, Take: v.take, Prepare: func(b *Batch) {
-		b.Sound = make([]bool, len(b.Events))
+		b.Sound, b.leaves = make([]bool, len(b.Events)), make([]tlog.Hash, len(b.Events))
 		for i, r := range b.Events {
 			b.Sound[i] = eventstore.ContentHash(r) == r.Hash
+			if last.Block > 0 {
+				b.leaves[i] = leaf(r.Hash)
+			}
 		}
 	}}
 	if err := walk.Run(ctx, h); err != nil {
