@@ -62,21 +62,27 @@ type Seal struct {
 }
 
 // Loaded is a history to be put into an empty store as it is: hashes, times, revisions and order are kept, positions are
-// those that the store gives.
+// those that the store gives. Each of the three may be gone through again, and beside the others.
 type Loaded struct {
 	Events iter.Seq2[Recorded, error]
-	// Commands are asked for when the events have been taken, Seals behind them. A seal's Through and SilentThrough count the
-	// events and the commands without events from the first.
+	// Commands come in the order of their events; those without events behind them, in the order in which they were accepted.
 	Commands iter.Seq2[Accepted, error]
-	Seals    iter.Seq2[Seal, error]
+	// A seal's Through and SilentThrough count the events and the commands without events from the first.
+	Seals iter.Seq2[Seal, error]
 }
 
 // Loader takes over the history of another store.
 type Loader interface {
-	// Load puts a history into the store, or nothing: whoever looks meanwhile sees an empty store. One that has anything is
-	// ErrNotEmpty.
+	// Load puts a history into the store, or nothing: whoever looks meanwhile sees an empty store, or is refused with ErrLoading
+	// by one that cannot hide what it has taken. There, a load that was ended in the middle goes on when the same history is
+	// loaded again. A store that has anything else is ErrNotEmpty.
 	Load(ctx context.Context, from Loaded) error
+	// Loadable is nil where Load would begin, or go on; ErrNotEmpty where it would not.
+	Loadable(ctx context.Context) error
 }
+
+// ErrLoading says that a store has a part of a history that was being loaded.
+var ErrLoading = errors.New("the event store has a part of an import that was not finished: import the same file again, which goes on, or throw the store away")
 
 // ErrNotEmpty says that a store has events, commands or seals already.
 var ErrNotEmpty = errors.New("the event store is not empty")

@@ -67,6 +67,8 @@ type Recorded struct {
 	Metadata   []byte
 	Data       []byte
 	Hash       [32]byte // ContentHash of the above
+	// Origin is the position in the store that the event was loaded from, where it had another one and the store keeps it; else 0.
+	Origin uint64
 }
 
 // Metadata is what every event of one command carries.

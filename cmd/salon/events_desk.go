@@ -15,6 +15,7 @@ import (
 	"github.com/dangdangsalon/salon/audit/export"
 	"github.com/dangdangsalon/salon/audit/seal"
 	"github.com/dangdangsalon/salon/eventstore"
+	"github.com/dangdangsalon/salon/eventstore/esdb"
 	"github.com/dangdangsalon/salon/eventstore/relay"
 	"github.com/dangdangsalon/salon/eventstore/sqlite"
 	"github.com/dangdangsalon/salon/internal/config"
@@ -116,12 +117,24 @@ func (c *whichEvents) servers() (s config.Servers, ask bool, err error) {
 }
 
 // with lets work use the store that is named. look: nothing is written, so that also a damaged file can be looked at.
-func (c *whichEvents) with(ctx context.Context, s config.Servers, look bool, work func(h eventsDesk) error) (err error) {
+func (c *whichEvents) with(ctx context.Context, s config.Servers, look bool, work func(h eventsDesk) error) error {
+	return c.opened(ctx, s, look, false, work)
+}
+
+// loading lets work fill the store that is named, also one in which that was begun.
+func (c *whichEvents) loading(ctx context.Context, s config.Servers, work func(h eventsDesk) error) error {
+	return c.opened(ctx, s, false, true, work)
+}
+
+func (c *whichEvents) opened(ctx context.Context, s config.Servers, look, load bool, work func(h eventsDesk) error) (err error) {
 	h := eventsDesk{url: s.Events}
 	file, isFile := strings.CutPrefix(s.Events, "sqlite:")
-	if isFile {
+	switch {
+	case isFile:
 		h.store, err = sqlite.Open(ctx, sqlite.Config{Path: file, ReadOnly: look})
-	} else {
+	case withoutSchema(s.Events):
+		h.store, err = esdb.Open(ctx, esdb.Config{URL: s.Events, Loading: load})
+	default:
 		h.store, err = openEvents(ctx, s.Events, nil)
 	}
 	if err != nil {

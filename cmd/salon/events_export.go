@@ -134,7 +134,7 @@ type eventsImportCmd struct {
 	File string `arg:"" help:"The export." type:"path"`
 	Keys string `name:"person-keys" help:"File of persons' keys that the export wrote; the new system needs the same master key." type:"path" placeholder:"FILE"`
 
-	Events     string `help:"Empty event store: postgres://USER@HOST/DB (after salon migrate up) or sqlite:FILE." placeholder:"URL"`
+	Events     string `help:"Empty event store: postgres://USER@HOST/DB (after salon migrate up), esdb://HOST:PORT or sqlite:FILE." placeholder:"URL"`
 	EventsFile string `help:"File that holds --events, for a URL with a password." type:"path" placeholder:"FILE"`
 	Data       string `help:"Without --events: data folder of a salon up that has never run." type:"path" default:"${data}"`
 }
@@ -143,7 +143,8 @@ type eventsImportCmd struct {
 func (c *eventsImportCmd) Help() string {
 	return "The store gets the same events in the same order, with their IDs, revisions, times and hashes, the commands, so that\n" +
 		"every Idempotency-Key is answered as before, and the seals. It is empty until all of it is there: an import that was\n" +
-		"ended in the middle begins again. Personal fields open with --person-keys and the old system's master key alone.\n" +
+		"ended in the middle begins again. EventStoreDB gives positions of its own, and keeps the old ones beside; nothing opens it\n" +
+		"until all is there, and the same call goes on. Personal fields open with --person-keys and the old system's master key alone.\n" +
 		"Read models follow by themselves in a new salon up; on real servers, rebuild them."
 }
 
@@ -170,24 +171,16 @@ func (c *eventsImportCmd) Run(ctx context.Context, t *terminal) error {
 		}
 	}
 	p := newProgress(t.err)
-	err = which.with(ctx, s, false, func(h eventsDesk) error {
-		into, can := h.store.(eventstore.Loader)
-		if !can {
-			return usage(errors.New("EventStoreDB cannot be filled yet: PostgreSQL and SQLite can"))
-		}
-		head, err := h.Head(ctx)
-		if err != nil {
+	err = which.loading(ctx, s, func(h eventsDesk) error {
+		if err := h.Loadable(ctx); err != nil {
 			return err
-		}
-		if head.Position > 0 {
-			return eventstore.ErrNotEmpty
 		}
 		if c.Keys != "" { // first: they may be added again when what follows fails
 			if _, err := export.AddKeys(ctx, c.Keys, h); err != nil {
 				return err
 			}
 		}
-		if err := export.Import(ctx, f, into, p.counter("import", f.Manifest.Last)); err != nil {
+		if err := export.Import(ctx, f, h, p.counter("import", f.Manifest.Last)); err != nil {
 			return err
 		}
 		return h.note(ctx, "import-events", filepath.Base(c.File)) // not before: the store had to be empty

@@ -74,6 +74,7 @@ const (
 type store interface {
 	eventstore.Store
 	eventstore.Ledger
+	eventstore.Loader
 	eventstore.Persons
 	eventstore.Timeline
 	Close() error

@@ -21,6 +21,8 @@ type claim struct {
 	Position    uint64 `json:"position,omitempty"`
 	RequestHash []byte `json:"request_hash,omitempty"`
 	Actor       string `json:"actor,omitempty"`
+	// RecordedAt is when it was accepted where it was loaded from; else the record tells it.
+	RecordedAt *time.Time `json:"recorded_at,omitempty"`
 	// Withdrawn says that the claim before this record is dead: its events were refused.
 	Withdrawn bool `json:"withdrawn,omitempty"`
 

@@ -38,6 +38,13 @@
 // whenever the clock jumps, by writing a small event and reading it back; ages of decisions are told by the server's
 // clock, and a process that is more than 5 s off appends nothing.
 //
+// # Loading
+//
+// A history from another store is put down as its own appends would have: a claim and its events for each command, in their
+// order, with the times, hashes and IDs that they have, and with the positions that they had in a second version of the envelope.
+// The stream salon-import says that this was begun, and that it was finished; a store in between is opened by who loads alone,
+// and the load goes on (docs/decisions/0023).
+//
 // # The server away
 //
 // Reads and appends go to the leader. Each call runs under a watch: one that neither answers nor ends with its context

@@ -27,6 +27,8 @@ type Config struct {
 	Timeout time.Duration
 	// OnCommit, when set, is told of every append. It must return quickly.
 	OnCommit func(group int, took time.Duration)
+	// Loading opens a store, too, that has a part of a history: to load the rest of it. Others are told ErrLoading.
+	Loading bool
 }
 
 // Store is an open store. Close it.
@@ -69,6 +71,12 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	s.life, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if s.incarnation, err = s.begin(ctx); err == nil {
 		err = s.clock.measure(ctx, s)
+	}
+	if err == nil && !cfg.Loading {
+		var begun int
+		if begun, err = s.importing(ctx); err == nil && begun == importBegun {
+			err = eventstore.ErrLoading
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.Close())

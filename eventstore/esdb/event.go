@@ -48,7 +48,8 @@ func reserved(stream string) bool {
 //	version 1 | event ID 16 | recorded_at, microseconds, 8 | content hash 32 | events of the append 2 | key 2+n |
 //	request hash 1+n | actor 2+n | metadata
 //
-// Numbers are big-endian. Request hash and actor are of the command's first event alone; it tells for the others.
+// Numbers are big-endian. Request hash and actor are of the command's first event alone; it tells for the others. Version 2 has
+// the event's position in the store that it was loaded from, 8, in front of the metadata.
 type envelope struct {
 	id          uuid.UUID
 	at          time.Time
@@ -57,14 +58,22 @@ type envelope struct {
 	key         string
 	requestHash []byte
 	actor       string
+	origin      uint64 // 0: it was appended here
 	metadata    []byte
 }
 
-const envelopeVersion = 1
+const (
+	envelopeVersion = 1
+	loadedVersion   = 2
+)
 
 func (e envelope) encode() []byte {
-	b := make([]byte, 0, 64+len(e.key)+len(e.requestHash)+len(e.actor)+len(e.metadata))
-	b = append(b, envelopeVersion)
+	b := make([]byte, 0, 72+len(e.key)+len(e.requestHash)+len(e.actor)+len(e.metadata))
+	version := byte(envelopeVersion)
+	if e.origin > 0 {
+		version = loadedVersion
+	}
+	b = append(b, version)
 	b = append(b, e.id[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(e.at.UnixMicro())) //nolint:gosec // its bits are what is meant
 	b = append(b, e.hash[:]...)
@@ -75,6 +84,9 @@ func (e envelope) encode() []byte {
 	b = append(b, e.requestHash...)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(e.actor))) //nolint:gosec // at most MaxNameBytes
 	b = append(b, e.actor...)
+	if e.origin > 0 {
+		b = binary.BigEndian.AppendUint64(b, e.origin)
+	}
 	return append(b, e.metadata...)
 }
 
@@ -106,7 +118,8 @@ func decode(b []byte) (e envelope, err error) {
 		b = b[n:]
 		return out
 	}
-	if take(1)[0] != envelopeVersion {
+	version := take(1)[0]
+	if version != envelopeVersion && version != loadedVersion {
 		return e, errForeign
 	}
 	e.id = uuid.UUID(take(16))
@@ -116,6 +129,10 @@ func decode(b []byte) (e envelope, err error) {
 	e.key = string(take(int(binary.BigEndian.Uint16(take(2)))))
 	e.requestHash = take(int(take(1)[0]))
 	e.actor = string(take(int(binary.BigEndian.Uint16(take(2)))))
+	if version == loadedVersion {
+		e.origin = binary.BigEndian.Uint64(take(8))
+		short = short || e.origin == 0
+	}
 	e.metadata = b
 	if short {
 		return envelope{}, errForeign
@@ -148,6 +165,9 @@ func (s *Store) read(e *esdb.RecordedEvent) (stored, error) {
 	r := eventstore.Recorded{
 		Position: e.Position.Commit, Stream: stream, Revision: eventstore.Revision(e.EventNumber), //nolint:gosec // the server counts from 0
 		ID: env.id, Type: e.EventType, Key: env.key, RecordedAt: env.at, Metadata: env.metadata, Data: e.Data, Hash: env.hash,
+	}
+	if env.origin != r.Position {
+		r.Origin = env.origin
 	}
 	return stored{r, env}, nil
 }

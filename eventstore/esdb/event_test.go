@@ -17,6 +17,7 @@ import (
 // A reader of any stored bytes answers an error or what was written, and never panics.
 func FuzzEnvelope(f *testing.F) {
 	f.Add(envelope{id: uuid.New(), at: time.UnixMicro(1).UTC(), events: 3, key: "key", requestHash: make([]byte, 32), actor: "customer:kim", metadata: []byte(`{}`)}.encode())
+	f.Add(envelope{id: uuid.New(), at: time.UnixMicro(1).UTC(), events: 1, key: "key", origin: 7, metadata: []byte(`{}`)}.encode())
 	f.Add([]byte{envelopeVersion})
 	f.Add([]byte(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -123,7 +123,11 @@ func (s *Store) silent(ctx context.Context, e *esdb.RecordedEvent) (*eventstore.
 	if what != accepted || last.Events > 0 || last.at != int64(e.EventNumber) { //nolint:gosec // the server counts from 0
 		return nil, nil
 	}
-	return &eventstore.Accepted{Command: command, RecordedAt: eventstore.Micros(e.CreatedDate), Silent: e.Position.Commit}, nil
+	at := e.CreatedDate
+	if c.RecordedAt != nil {
+		at = *c.RecordedAt
+	}
+	return &eventstore.Accepted{Command: command, RecordedAt: eventstore.Micros(at), Silent: e.Position.Commit}, nil
 }
 
 // Seals implements eventstore.Ledger.

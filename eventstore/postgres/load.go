@@ -25,14 +25,11 @@ func (s *Store) Load(ctx context.Context, from eventstore.Loaded) error {
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(lockKey)); err != nil {
 			return err
 		}
-		var full bool
-		err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM events) OR EXISTS (SELECT FROM commands) OR EXISTS (SELECT FROM seals)").Scan(&full)
-		if err != nil {
+		if err := empty(ctx, tx); err != nil {
+			if errors.Is(err, eventstore.ErrNotEmpty) {
+				source = err
+			}
 			return err
-		}
-		if full {
-			source = eventstore.ErrNotEmpty
-			return source
 		}
 		return load(ctx, tx, from, &source)
 	})
@@ -49,6 +46,26 @@ func (s *Store) Load(ctx context.Context, from eventstore.Loaded) error {
 		}
 	}
 	_, err = s.position(ctx)
+	return err
+}
+
+// Loadable implements eventstore.Loader.
+func (s *Store) Loadable(ctx context.Context) error {
+	err := empty(ctx, s.read)
+	if err == nil || errors.Is(err, eventstore.ErrNotEmpty) {
+		return err
+	}
+	return unavailable("look whether the store is empty", err)
+}
+
+func empty(ctx context.Context, of interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}) error {
+	var full bool
+	err := of.QueryRow(ctx, "SELECT EXISTS (SELECT FROM events) OR EXISTS (SELECT FROM commands) OR EXISTS (SELECT FROM seals)").Scan(&full)
+	if err == nil && full {
+		err = eventstore.ErrNotEmpty
+	}
 	return err
 }
 

@@ -36,23 +36,35 @@ func (s *Store) Load(ctx context.Context, from eventstore.Loaded) (err error) {
 	return w.resume(context.WithoutCancel(ctx))
 }
 
+// Loadable implements eventstore.Loader.
+func (s *Store) Loadable(ctx context.Context) error { return empty(ctx, s.read) }
+
+func empty(ctx context.Context, of interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}) error {
+	var full bool
+	err := of.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM events) OR EXISTS (SELECT 1 FROM commands) OR EXISTS (SELECT 1 FROM seals)").Scan(&full)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: load: %w", eventstore.ErrUnavailable, err)
+	case full:
+		return eventstore.ErrNotEmpty
+	}
+	return nil
+}
+
 type load struct {
 	ctx context.Context
 	tx  *sql.Tx
 }
 
 func (l *load) all(from eventstore.Loaded) error {
-	var full bool
-	err := l.tx.QueryRowContext(l.ctx, "SELECT EXISTS (SELECT 1 FROM events) OR EXISTS (SELECT 1 FROM commands) OR EXISTS (SELECT 1 FROM seals)").Scan(&full)
-	if err != nil {
-		return fmt.Errorf("%w: load: %w", eventstore.ErrUnavailable, err)
-	}
-	if full {
-		return eventstore.ErrNotEmpty
+	if err := empty(l.ctx, l.tx); err != nil {
+		return err
 	}
 	var position, at, n int64
 	renumbered := false
-	err = insertAll(l, insertEvent, from.Events, func(r eventstore.Recorded) []any {
+	err := insertAll(l, insertEvent, from.Events, func(r eventstore.Recorded) []any {
 		position++
 		renumbered = renumbered || r.Position != uint64(position) //nolint:gosec // never negative
 		at = max(at, r.RecordedAt.UnixMicro())
