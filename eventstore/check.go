@@ -12,8 +12,10 @@ var ErrDamaged = errors.New("the event store is damaged")
 // Check holds events, one after the other in the order of their positions, to what is true of every store. It takes about
 // a hundred bytes of memory a stream.
 type Check struct {
-	// Dense: positions have no holes, and recorded_at never goes back, since one clock gives it.
+	// Dense: positions have no holes, and recorded_at never goes back, since one clock gives it; by Back at most in a history
+	// that was loaded, see LoadedBack.
 	Dense bool
+	Back  time.Duration
 	// Whole: the first event is the store's first, and so are the streams'.
 	Whole bool
 
@@ -46,10 +48,13 @@ func (c *Check) Next(r Recorded) error {
 		return fmt.Errorf("%w: position %d is revision %d of its stream, after %d", ErrDamaged, r.Position, r.Revision, end)
 	case r.Hash != ContentHash(r):
 		return fmt.Errorf("%w: position %d is not what was stored", ErrDamaged, r.Position)
-	case c.Dense && r.RecordedAt.Before(c.at):
+	case c.Dense && r.RecordedAt.Before(c.at.Add(-c.Back)):
 		return fmt.Errorf("%w: position %d was recorded before the one before it", ErrDamaged, r.Position)
 	}
 	c.events++
-	c.last, c.at, c.ends[r.Stream] = r.Position, r.RecordedAt, r.Revision
+	c.last, c.ends[r.Stream] = r.Position, r.Revision
+	if r.RecordedAt.After(c.at) {
+		c.at = r.RecordedAt
+	}
 	return nil
 }

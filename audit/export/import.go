@@ -14,10 +14,6 @@ import (
 // ErrNotWhole says that an export leaves events out: what is imported has to be a history from its beginning on.
 var ErrNotWhole = errors.New("the export leaves events out: only one from the first event on, without a filter, can be imported")
 
-// ErrTimesGoBack says that the history's times go back between streams, which EventStoreDB allows and the stores that can
-// be filled do not.
-var ErrTimesGoBack = errors.New("the export's times go back, which the store to be filled would take for damage")
-
 // Import fills an empty store with the history of an export: the same events in the same order with their hashes and
 // times, commands, so that each Idempotency-Key is answered as before, and seals. Whatever is wrong with the export, the
 // store stays empty. Read models are rebuilt from it; persons' keys are another file, see [AddKeys].
@@ -36,16 +32,11 @@ func Import(ctx context.Context, f *File, into eventstore.Loader, progress func(
 // checked yields the events, each held to its hash and its place.
 func (f *File) checked(ctx context.Context, progress func(position uint64)) iter.Seq2[eventstore.Recorded, error] {
 	return func(yield func(eventstore.Recorded, error) bool) {
-		check := eventstore.Check{Dense: f.Manifest.Store.Dense, Whole: true}
-		var at time.Time
+		check := eventstore.Check{Dense: f.Manifest.Store.Dense, Back: time.Duration(f.Manifest.Store.TimesBack) * time.Microsecond, Whole: true}
 		for r, err := range f.ReadAll(ctx, 0, eventstore.Filter{}) {
 			if err == nil {
 				err = check.Next(r)
 			}
-			if err == nil && r.RecordedAt.Before(at) {
-				err = fmt.Errorf("%w: at position %d", ErrTimesGoBack, r.Position)
-			}
-			at = r.RecordedAt
 			if !yield(r, err) || err != nil {
 				return
 			}

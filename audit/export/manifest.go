@@ -42,6 +42,7 @@ type Store struct {
 	Kind        string `json:"kind"` // postgres, sqlite, esdb
 	Incarnation string `json:"incarnation"`
 	Dense       bool   `json:"dense"`
+	TimesBack   int64  `json:"times_back_us,omitempty"` // by how many microseconds times go back, see eventstore.LoadedBack
 }
 
 // Asked is which events were asked for. To is where the store ended when nothing was said.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"iter"
 	"os"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -45,6 +46,11 @@ func Open(path string) (*File, error) {
 
 // Close ends the reading.
 func (f *File) Close() { f.stop() }
+
+// LoadedBack answers eventstore.LoadedBack.
+func (f *File) LoadedBack(context.Context) (time.Duration, error) {
+	return time.Duration(f.Manifest.Store.TimesBack) * time.Microsecond, nil
+}
 
 // Options are those of a verification of the export.
 func (f *File) Options() seal.Options {

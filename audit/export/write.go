@@ -97,7 +97,11 @@ func begin(ctx context.Context, from Source, o Order) (m Manifest, err error) {
 	if asked.To == 0 || asked.To > head.Position {
 		asked.To = head.Position
 	}
-	m = Manifest{Version: 1, Format: "jsonl", At: time.Now().UTC(), Store: Store{o.Kind, head.Incarnation, o.Dense}, Asked: asked, Files: []Part{}}
+	back, err := eventstore.LoadedBack(ctx, from)
+	if err != nil {
+		return m, err
+	}
+	m = Manifest{Version: 1, Format: "jsonl", At: time.Now().UTC(), Store: Store{o.Kind, head.Incarnation, o.Dense, back.Microseconds()}, Asked: asked, Files: []Part{}}
 	m.Whole = asked.From == 1 && !asked.scattered()
 	path := o.Path + ofManifest + unfinished
 	b, err := os.ReadFile(path)

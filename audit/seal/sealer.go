@@ -199,7 +199,11 @@ func (s *Sealer) events(ctx context.Context, b *Body, next *eventstore.Seal) (t 
 	if most == 0 {
 		most = MostEvents
 	}
-	check := eventstore.Check{Dense: s.Dense, Whole: next.Block == 1}
+	back, err := eventstore.LoadedBack(ctx, s.Store)
+	if err != nil {
+		return t, err
+	}
+	check := eventstore.Check{Dense: s.Dense, Back: back, Whole: next.Block == 1}
 	var runs Runs
 	for r, err := range s.Store.ReadAll(ctx, next.Through, eventstore.Filter{}) {
 		if err != nil {

@@ -28,7 +28,8 @@ type verifier struct {
 	whole bool // it began with the store's first event
 	begun bool // the first event follows a position that is known: last
 	last  uint64
-	at    time.Time
+	at    time.Time // the latest
+	back  time.Duration
 	ends  map[string]eventstore.Revision
 
 	// Of the block that is being looked at:
@@ -88,7 +89,10 @@ func (v *verifier) look(r eventstore.Recorded, sound bool) *Finding {
 		end = eventstore.NoStream
 	}
 	last, at, begun := v.last, v.at, v.begun
-	v.last, v.at, v.begun, v.ends[r.Stream] = r.Position, r.RecordedAt, true, r.Revision
+	v.last, v.begun, v.ends[r.Stream] = r.Position, true, r.Revision
+	if r.RecordedAt.After(at) {
+		v.at = r.RecordedAt
+	}
 	here := place{r.Position, r.Stream, r.Revision, r.ID}
 	lacks := (known || v.whole) && r.Revision > end+1 && !v.o.Scattered
 	if lacks && v.gap == nil {
@@ -107,7 +111,7 @@ func (v *verifier) look(r eventstore.Recorded, sound bool) *Finding {
 		return (&Finding{What: Moved, Why: fmt.Sprintf("it stands behind revision %d of its stream", end)}).of(here)
 	case !sound:
 		return (&Finding{What: Changed, Why: "its content is not what its hash says"}).of(here)
-	case v.o.Dense && r.RecordedAt.Before(at):
+	case v.o.Dense && r.RecordedAt.Before(at.Add(-v.back)):
 		return (&Finding{What: Moved, Why: "it was recorded before the event that it stands behind"}).of(here)
 	}
 	return nil

@@ -25,7 +25,7 @@ type History interface {
 
 // Options of a verification.
 type Options struct {
-	// Dense: the history promises positions without holes, and times that never go back.
+	// Dense: the history promises positions without holes, and times that never go back, or as far as it says (eventstore.LoadedBack).
 	Dense bool
 	// From and To bound what is looked at, in positions, both inclusive; 0 is the end. A range is widened to whole blocks,
 	// as far as there are seals.
@@ -126,6 +126,9 @@ func Verify(ctx context.Context, h History, o Options) (Report, error) {
 
 func (v *verifier) run(ctx context.Context, h History) error {
 	last, err := h.LastSeal(ctx)
+	if err == nil {
+		v.back, err = eventstore.LoadedBack(ctx, h)
+	}
 	if err != nil {
 		return err
 	}

@@ -289,7 +289,11 @@ func everyEvent(ctx context.Context, s eventstore.Store, dense bool, log io.Writ
 	if err != nil {
 		return "", err
 	}
-	check := eventstore.Check{Dense: dense, Whole: true}
+	back, err := eventstore.LoadedBack(ctx, s)
+	if err != nil {
+		return "", err
+	}
+	check := eventstore.Check{Dense: dense, Back: back, Whole: true}
 	said := time.Now()
 	for r, err := range s.ReadAll(ctx, 0, eventstore.Filter{}) {
 		if err != nil {

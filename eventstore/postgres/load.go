@@ -71,15 +71,22 @@ func empty(ctx context.Context, of interface {
 
 func load(ctx context.Context, tx pgx.Tx, from eventstore.Loaded, source *error) error {
 	var position int64
+	var times eventstore.Backwards
 	renumbered := false
 	err := copyIn(ctx, tx, source, "events", []string{"position", "stream", "revision", "id", "type", "key", "slice", "recorded_at", "metadata", "data", "hash"},
 		from.Events, func(r eventstore.Recorded) []any {
 			position++
+			times.Next(r.RecordedAt)
 			renumbered = renumbered || r.Position != uint64(position)                                                                                                                       //nolint:gosec // never negative
 			return []any{position, r.Stream, int64(r.Revision), [16]byte(r.ID), r.Type, r.Key, int16(eventstore.Slice(r.Key)), r.RecordedAt, notNil(r.Metadata), notNil(r.Data), r.Hash[:]} //nolint:gosec // below 1,024
 		})
 	if err != nil {
 		return err
+	}
+	if back := times.Most(); back > 0 {
+		if _, err := tx.Exec(ctx, "INSERT INTO loaded_times (back) VALUES ($1)", back); err != nil {
+			return err
+		}
 	}
 	var silent []eventstore.Accepted
 	err = copyIn(ctx, tx, source, "commands", []string{"command_id", "request_hash", "actor", "stream", "last_revision", "position", "recorded_at"},

@@ -63,15 +63,22 @@ func (l *load) all(from eventstore.Loaded) error {
 		return err
 	}
 	var position, at, n int64
+	var times eventstore.Backwards
 	renumbered := false
 	err := insertAll(l, insertEvent, from.Events, func(r eventstore.Recorded) []any {
 		position++
+		times.Next(r.RecordedAt)
 		renumbered = renumbered || r.Position != uint64(position) //nolint:gosec // never negative
 		at = max(at, r.RecordedAt.UnixMicro())
 		return []any{position, r.Stream, int64(r.Revision), r.ID[:], r.Type, r.Key, eventstore.Slice(r.Key), r.RecordedAt.UnixMicro(), notNil(r.Metadata), notNil(r.Data), r.Hash[:]}
 	})
 	if err != nil {
 		return err
+	}
+	if back := times.Most(); back > 0 {
+		if _, err := l.tx.ExecContext(l.ctx, "INSERT INTO loaded_times (back) VALUES (?)", back); err != nil {
+			return fmt.Errorf("%w: load: %w", eventstore.ErrUnavailable, err)
+		}
 	}
 	var silent [][]any
 	err = insertAll(l, "INSERT INTO commands (command_id, request_hash, actor, stream, last_revision, position, recorded_at) VALUES (?, ?, ?, ?, ?, ?, ?)", from.Commands,

@@ -14,7 +14,11 @@ const tailLength = 256
 // checkTail holds the last events to the head and to their hashes.
 func (s *Store) checkTail(ctx context.Context, head eventstore.Head) error {
 	after := max(head.Position, tailLength) - tailLength
-	check := eventstore.Check{Dense: true, Whole: after == 0}
+	back, err := s.LoadedBack(ctx)
+	if err != nil {
+		return err
+	}
+	check := eventstore.Check{Dense: true, Back: back, Whole: after == 0}
 	for r, err := range s.ReadAll(ctx, after, eventstore.Filter{}) {
 		if err != nil {
 			return err
