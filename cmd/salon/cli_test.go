@@ -191,11 +191,11 @@ func TestADataFolderHasOneOwner(t *testing.T) {
 	if err != nil || me.status != 200 || !strings.Contains(string(me.body), `"kim"`) {
 		t.Errorf("/v1/me with a minted token: %v %d %s", err, me.status, me.body)
 	}
-	if got := call(t, "doctor", "--data", data, "--full"); got.code != 0 || !strings.Contains(got.out, "each in its place") {
+	if got := call(t, "doctor", "--data", data, "--limit", "15s", "--full"); got.code != 0 || !strings.Contains(got.out, "each in its place") {
 		t.Errorf("doctor --full: exit %d\n%s%s", got.code, got.out, got.err)
 	}
 	for _, output := range []string{"table", "json"} {
-		if got := call(t, "doctor", "--data", data, "--output", output); got.code != 0 || !strings.Contains(got.out, "projection reservations") {
+		if got := call(t, "doctor", "--data", data, "--limit", "15s", "--output", output); got.code != 0 || !strings.Contains(got.out, "projection reservations") {
 			t.Errorf("doctor: exit %d\n%s%s", got.code, got.out, got.err)
 		}
 	}

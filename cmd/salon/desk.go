@@ -135,6 +135,7 @@ func (n *node) socketRoutes(mux *http.ServeMux) {
 		w.WriteHeader(status)
 		_ = writeJSON(w, body) // who asked has gone
 	}
+	n.doctorRoute(mux, answer)
 	n.runRoutes(mux, answer)
 	n.historyRoutes(mux, answer)
 	n.pastRoutes(mux)

@@ -6,127 +6,185 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 
+	"github.com/dangdangsalon/salon/audit/doctor"
+	"github.com/dangdangsalon/salon/audit/seal"
 	"github.com/dangdangsalon/salon/internal/config"
 )
 
 type doctorCmd struct {
-	config.Servers `embed:""`
+	config.Servers       `embed:""`
+	config.ErasureLedger `embed:""`
 
-	Data   string `help:"Data folder of a running salon up: without --events, its process is asked." type:"path" default:"${data}"`
-	Full   bool   `help:"Also read every event of the store, and hold it to its hash and its place. Takes about a second for each 100,000."`
-	Output string `help:"table or json." default:"table" enum:"table,json" short:"o"`
+	SealKey  []string      `help:"Public key of seals, or a file that holds one (seal.key.pub): the last seal must be signed by it. A running salon up knows its own." placeholder:"KEY"`
+	Data     string        `help:"Data folder of a running salon up: without --events, its process is asked." type:"path" default:"${data}"`
+	Full     bool          `help:"Also hold every event of the store to its hash and its place, and every row of both read models to a fold of the store. Takes about a second for each 100,000 events, and more for the rows."`
+	Limit    time.Duration `help:"How long each part may take. With the default, all of them end within three seconds." default:"1800ms"`
+	Watch    bool          `help:"Look again and again, until Ctrl-C: redrawn on a terminal, else a line for each finding that changes; as JSON an object a line."`
+	Interval time.Duration `help:"With --watch: how often." default:"2s"`
+	Output   string        `help:"table or json." default:"table" enum:"table,json" short:"o"`
 }
 
-// finding is what one probe saw.
-type finding struct {
-	Part   string `json:"part"`
-	Well   bool   `json:"well"`
-	Detail string `json:"detail"` // what was seen, or what is wrong and what to do
-}
-
-// probe looks at one part. It answers what it saw.
-type probe struct {
-	part string
-	look func(ctx context.Context) (string, error)
-	long bool // takes as long as it takes
+// Help teaches the verb.
+func (c *doctorCmd) Help() string {
+	return "Looks at a running salon up, by its data folder, or at the servers that --events, --kafka, --reads and --redis name. Nothing\n" +
+		"is changed and nothing recorded. Of the read models some ordering keys are held to a fold of the store, those changed\n" +
+		"last and others from all of the history; with --full, all.\n\n" +
+		"Exit code 0: every part is well. 1: one is not; its finding says what is wrong and the command that mends it. With --watch,\n" +
+		"that of the last look."
 }
 
 func (c *doctorCmd) Run(ctx context.Context, t *terminal) error {
-	findings, err := c.findings(ctx, t.err)
+	if err := c.valid(); err != nil {
+		return usage(err)
+	}
+	if c.Watch {
+		return c.watch(ctx, t)
+	}
+	findings, err := c.look(ctx, t.err)
 	if err != nil {
 		return err
 	}
 	if c.Output == "json" {
-		e := json.NewEncoder(t.out)
-		e.SetIndent("", "  ")
-		err = e.Encode(findings)
+		err = writeJSON(t.out, findings)
 	} else {
 		err = printFindings(t.out, findings)
 	}
-	for _, f := range findings {
-		if !f.Well {
-			err = errors.Join(err, fmt.Errorf("%s is not well", f.Part))
-		}
-	}
-	return err
+	return errors.Join(err, doctor.Unwell(findings))
 }
 
-func (c *doctorCmd) findings(ctx context.Context, log io.Writer) ([]finding, error) {
-	if err := c.ReadFiles(); err != nil {
-		return nil, usage(err)
+func (c *doctorCmd) valid() error {
+	var errs []error
+	if c.Limit <= 0 {
+		errs = append(errs, errors.New("--limit: more than nothing is needed"))
 	}
+	if c.Interval <= 0 {
+		errs = append(errs, errors.New("--interval: more than nothing is needed"))
+	}
+	if _, err := seal.Known(c.SealKey...); err != nil {
+		errs = append(errs, fmt.Errorf("--seal-key: %w", err))
+	}
+	if err := c.ReadFiles(); err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	if c.Events != "" {
+		errs = append(errs, c.Need(true, true, true, true))
+		if strings.HasPrefix(c.Events, "sqlite:") {
+			errs = append(errs, errors.New("--events: a SQLite event store belongs to its process: give --data instead"))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// look examines the servers that are named, or has the process of the data folder examine itself: nobody else may open its
+// files.
+func (c *doctorCmd) look(ctx context.Context, log io.Writer) ([]doctor.Finding, error) {
 	if c.Events == "" {
 		if c.Full {
-			fmt.Fprintln(log, "The process that owns the folder reads every event; this may take a while.")
+			fmt.Fprintln(log, "The process that owns the folder reads every event and every row; this may take a while.")
 		}
-		return askProcess(ctx, socketPath(c.Data), c.Full)
+		return askDoctor(ctx, socketPath(c.Data), c.Full, c.Limit)
 	}
-	if err := c.Need(true, true, true, true); err != nil {
-		return nil, usage(err)
-	}
-	probes := serverProbes(c.Servers)
-	if c.Full {
-		probes = append(probes, fullProbe(func(ctx context.Context) (string, error) {
-			return probeEveryEvent(ctx, c.Events, log)
-		}))
-	}
-	return examine(ctx, probes), nil
+	s := examine(ctx, c)
+	defer s.close()
+	return doctor.Examine(ctx, c.Limit, s.probes(c.Full, log)), nil
 }
 
-// examine runs the probes one after the other, each but a long one for at most three seconds.
-func examine(ctx context.Context, probes []probe) []finding {
-	findings := make([]finding, 0, len(probes))
-	for _, p := range probes {
-		ctx, cancel := ctx, func() {}
-		if !p.long {
-			ctx, cancel = context.WithTimeout(ctx, 3*time.Second)
-		}
-		detail, err := p.look(ctx)
-		cancel()
-		if err != nil {
-			detail = err.Error()
-		}
-		findings = append(findings, finding{p.part, err == nil, detail})
-	}
-	return findings
+func askDoctor(ctx context.Context, socket string, full bool, limit time.Duration) (findings []doctor.Finding, err error) {
+	d := socketDesk{socketClient(socket), socket}
+	return findings, d.call(ctx, http.MethodGet, "/doctor", url.Values{"full": {strconv.FormatBool(full)}, "limit": {limit.String()}}, &findings)
 }
 
-func printFindings(out io.Writer, findings []finding) error {
+// doctorRoute examines this process for another one.
+func (n *node) doctorRoute(mux *http.ServeMux, answer func(w http.ResponseWriter, body any, err error)) {
+	mux.HandleFunc("GET /doctor", func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		limit, err := time.ParseDuration(q.Get("limit"))
+		if err != nil || limit <= 0 {
+			limit = doctor.Limit
+		}
+		s := &patient{node: n}
+		answer(w, doctor.Examine(r.Context(), limit, s.probes(q.Get("full") == "true", io.Discard)), nil)
+	})
+}
+
+// printFindings prints a line for each finding, and one more for each further thing that is wrong with a part.
+func printFindings(out io.Writer, findings []doctor.Finding) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "PART\tWELL\tDETAIL")
 	for _, f := range findings {
-		well := "yes"
+		part, well := f.Part, "yes"
 		if !f.Well {
 			well = "NO"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", f.Part, well, strings.ReplaceAll(f.Detail, "\n", "; "))
+		for line := range strings.SplitSeq(f.Detail, "\n") {
+			fmt.Fprintf(w, "%s\t%s\t%s\n", part, well, line)
+			part, well = "", ""
+		}
 	}
 	return w.Flush()
 }
 
-// askProcess lets the process that owns a data folder examine itself: nobody else may open its files.
-func askProcess(ctx context.Context, socket string, full bool) ([]finding, error) {
-	c := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", socket)
-	}}}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://salon/doctor?full=%t", full), nil)
-	if err != nil {
-		return nil, err
+// watch looks until ctx ends, and is as well as the last look was.
+func (c *doctorCmd) watch(ctx context.Context, t *terminal) error {
+	redraw := isTerminal(t.out)
+	lines := json.NewEncoder(t.out)
+	last, err := doctor.Watch(ctx, c.Interval, func(ctx context.Context) []doctor.Finding {
+		findings, err := c.look(ctx, t.err)
+		if err != nil {
+			return []doctor.Finding{doctor.Found("salon up", "", err)}
+		}
+		return findings
+	}, func(all, changed []doctor.Finding) error {
+		now := time.Now()
+		if c.Output == "json" {
+			for _, f := range changed {
+				if err := lines.Encode(seen{now.UTC(), f}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		if redraw {
+			return redrawn(t.out, now, all)
+		}
+		return printChanges(t.out, now, changed)
+	})
+	return errors.Join(err, doctor.Unwell(last))
+}
+
+// seen is a finding that changed, and when.
+type seen struct {
+	At time.Time `json:"at"`
+	doctor.Finding
+}
+
+// redrawn prints the table over the last one.
+func redrawn(out io.Writer, now time.Time, all []doctor.Finding) error {
+	var b strings.Builder
+	err := printFindings(&b, all)
+	if err == nil {
+		// Home; clear the rest of each line that is written over, then what is below.
+		_, err = fmt.Fprintf(out, "\x1b[H%s\x1b[K\n%s\x1b[J", now.Format(time.DateTime), strings.ReplaceAll(b.String(), "\n", "\x1b[K\n"))
 	}
-	res, err := c.Do(r)
-	if err != nil {
-		return nil, fmt.Errorf("no salon up runs on this data folder (nothing answers at %s): start it, or name servers with --events, --kafka, --reads and --redis", socket)
+	return err
+}
+
+func printChanges(out io.Writer, now time.Time, changed []doctor.Finding) error {
+	for _, f := range changed {
+		well := "well"
+		if !f.Well {
+			well = "NOT WELL"
+		}
+		if _, err := fmt.Fprintf(out, "%s %s %s: %s\n", now.UTC().Format(time.RFC3339), f.Part, well, strings.ReplaceAll(f.Detail, "\n", "; ")); err != nil {
+			return err
+		}
 	}
-	defer res.Body.Close()
-	var findings []finding
-	if err := json.NewDecoder(res.Body).Decode(&findings); err != nil {
-		return nil, fmt.Errorf("read the process's answer: %w", err)
-	}
-	return findings, nil
+	return nil
 }

@@ -94,7 +94,7 @@ func TestTheWholeWayRunsOnEventStoreDB(t *testing.T) {
 	fail(t, "log", must(logged(t.Context(), c.kafka, c.prefix, clusterPartitions, h))(t))
 	fail(t, "read models", must(models.equalFold(t.Context(), h))(t))
 	w.report(t)
-	if got := call(t, append(append([]string{"doctor", "--full", "--redis", c.redis}, c.databases()...), c.topics()...)...); got.code != 0 || !strings.Contains(got.out, "head at position") {
+	if got := call(t, append(append([]string{"doctor", "--limit", "15s", "--full", "--redis", c.redis}, c.databases()...), c.topics()...)...); got.code != 0 || !strings.Contains(got.out, "head at position") {
 		t.Errorf("doctor: exit %d\n%s%s", got.code, got.out, got.err)
 	}
 	for _, m := range members {

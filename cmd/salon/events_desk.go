@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dangdangsalon/salon/audit/doctor"
 	"github.com/dangdangsalon/salon/audit/export"
 	"github.com/dangdangsalon/salon/audit/seal"
 	"github.com/dangdangsalon/salon/eventstore"
@@ -26,6 +27,7 @@ import (
 type sealing struct {
 	seal.Sealer
 
+	of    store
 	since time.Time // when it began to seal
 }
 
@@ -66,7 +68,7 @@ func (h headsIn) check() error {
 }
 
 func (s *sealing) over(st store, url string, log *slog.Logger) {
-	s.Store, s.Dense, s.Log, s.since = st, !withoutSchema(url), log, time.Now()
+	s.Store, s.of, s.Dense, s.Log, s.since = st, st, !withoutSchema(url), log, time.Now()
 }
 
 func (s *sealing) sealer() *seal.Sealer {
@@ -205,32 +207,15 @@ func (s *sealing) probe(ctx context.Context, now time.Time) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	detail, waits, err := lastSeal(ctx, s.Store, now, func(b []byte) (seal.Body, error) { return seal.CheckNote(b, known) })
+	detail, waits, err := lastSeal(ctx, s.of, now, func(b []byte) (seal.Body, error) { return seal.CheckNote(b, known) })
 	if err == nil && min(waits, now.Sub(s.since)) > 5*seal.Every {
-		err = fmt.Errorf("%s; what follows has waited for %s: the log says why", detail, waits)
-	}
-	return detail, err
-}
-
-// probeSealsOf looks at the seals of a store on a server, from outside.
-func probeSealsOf(ctx context.Context, url string, now time.Time) (detail string, err error) {
-	if strings.HasPrefix(url, "sqlite:") {
-		return "", errors.New("a SQLite event store belongs to its process: run doctor with --data, without --events")
-	}
-	s, err := openEvents(ctx, url, nil)
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	detail, waits, err := lastSeal(ctx, s, now, seal.ReadNote)
-	if err == nil && waits > 5*seal.Every {
-		detail += fmt.Sprintf("; what follows has waited for %s: salon serve admin --seal-key-file seals", waits)
+		err = fmt.Errorf("%s; what follows has waited for %s: the log says why, and `salon events seal` tries at once", detail, waits)
 	}
 	return detail, err
 }
 
 // lastSeal tells of the last seal, and for how long the first event behind it has waited.
-func lastSeal(ctx context.Context, s seal.Store, now time.Time, read func(note []byte) (seal.Body, error)) (detail string, waits time.Duration, err error) {
+func lastSeal(ctx context.Context, s store, now time.Time, read func(note []byte) (seal.Body, error)) (detail string, waits time.Duration, err error) {
 	last, err := s.LastSeal(ctx)
 	if err != nil {
 		return "", 0, err
@@ -247,12 +232,6 @@ func lastSeal(ctx context.Context, s seal.Store, now time.Time, read func(note [
 		}
 		detail = fmt.Sprintf("seal %d of %s ago covers position %d of %d", last.Block, now.Sub(b.At).Round(time.Second), last.Through, head.Position)
 	}
-	for r, err := range s.ReadAll(ctx, last.Through, eventstore.Filter{}) {
-		if err != nil {
-			return "", 0, err
-		}
-		waits = now.Sub(r.RecordedAt).Round(time.Second)
-		break
-	}
-	return detail, waits, nil
+	_, waits, err = doctor.Behind(ctx, s, last.Through, now)
+	return detail, waits.Round(time.Second), err
 }

@@ -52,19 +52,23 @@ type progress struct {
 
 func newProgress(out io.Writer, options ...mpb.ContainerOption) *progress {
 	p := &progress{out: out, began: time.Now()}
-	f, ok := out.(*os.File)
-	if !ok && len(options) == 0 {
+	if !isTerminal(out) && len(options) == 0 {
 		return p
-	}
-	if ok {
-		if info, err := f.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
-			return p
-		}
 	}
 	p.line.Store("")
 	p.bars = mpb.New(append(options, mpb.WithOutput(out))...)
 	p.bar = p.bars.AddBar(0, mpb.BarWidth(22), mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return " " + p.line.Load().(string) })))
 	return p
+}
+
+// isTerminal tells whether somebody sees what is written, who can be shown it anew.
+func isTerminal(out io.Writer) bool {
+	f, ok := out.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 func (p *progress) show(r rebuild.Run) {

@@ -98,18 +98,6 @@ func (n *node) serveMetrics(ctx context.Context) error {
 // serveSocket answers the verbs that other processes run on this data folder.
 func (n *node) serveSocket(ctx context.Context, l net.Listener) error {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /doctor", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		probes := n.probes()
-		if r.URL.Query().Get("full") == "true" {
-			probes = append(probes, fullProbe(func(ctx context.Context) (string, error) {
-				return everyEvent(ctx, n.store, true, io.Discard)
-			}))
-		}
-		if err := writeJSON(w, examine(r.Context(), probes)); err != nil {
-			n.tel.Log.WarnContext(r.Context(), "doctor's answer not sent", "error", err)
-		}
-	})
 	n.socketRoutes(mux)
 	return serveUntil(ctx, l, mux)
 }

@@ -28,7 +28,7 @@ func TestWhatIsNotPreparedIsSaid(t *testing.T) {
 	if status.code != 0 || !strings.Contains(status.out, "pending") {
 		t.Errorf("migrate status: %v", status)
 	}
-	doctor := call(t, append([]string{"doctor"}, servers...)...)
+	doctor := call(t, append([]string{"doctor", "--limit", "15s"}, servers...)...)
 	if doctor.code != 1 || strings.Count(doctor.out, "salon migrate up") < 2 || !strings.Contains(doctor.out, "salon topics ensure") {
 		t.Errorf("doctor before anything was made: exit %d\n%s%s", doctor.code, doctor.out, doctor.err)
 	}
@@ -69,14 +69,14 @@ func TestWhatIsNotPreparedIsSaid(t *testing.T) {
 		t.Errorf("read what the projector that waited has made: %d %s", r.status, r.body)
 	}
 	w.report(t)
-	doctor = call(t, append([]string{"doctor"}, servers...)...)
+	doctor = call(t, append([]string{"doctor", "--limit", "15s"}, servers...)...)
 	if doctor.code != 0 || strings.Contains(doctor.out, "NO") {
 		t.Errorf("doctor: exit %d\n%s%s", doctor.code, doctor.out, doctor.err)
 	}
 	if got := call(t, "demo", "--url", rest.url, "--auth-key-file", c.authFile); got.code != 0 || !strings.Contains(got.out, "31 steps") {
 		t.Errorf("demo: exit %d\n%s%s", got.code, got.out, got.err)
 	}
-	full := append([]string{"doctor", "--full"}, servers...)
+	full := append([]string{"doctor", "--limit", "15s", "--full"}, servers...)
 	if doctor = call(t, full...); doctor.code != 0 || !strings.Contains(doctor.out, "each in its place") {
 		t.Errorf("doctor --full: exit %d\n%s%s", doctor.code, doctor.out, doctor.err)
 	}

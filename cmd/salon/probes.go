@@ -5,310 +5,284 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/dangdangsalon/salon/audit/doctor"
+	"github.com/dangdangsalon/salon/audit/seal"
 	"github.com/dangdangsalon/salon/eventstore"
-	"github.com/dangdangsalon/salon/internal/config"
 	"github.com/dangdangsalon/salon/projections/admin"
-	"github.com/dangdangsalon/salon/projections/engine"
 	"github.com/dangdangsalon/salon/projections/reads"
-	"github.com/dangdangsalon/salon/reactors"
-	"github.com/dangdangsalon/salon/readapi/live"
 )
 
-// probes are what a running process knows of itself and of its servers.
-func (n *node) probes() []probe {
-	probes := []probe{
-		{part: "event store", look: n.probeStore},
-		{part: "kafka topics", look: func(ctx context.Context) (string, error) { return probeTopics(ctx, n.servers) }},
-		{part: "reads database", look: func(ctx context.Context) (string, error) { return probeReads(ctx, n.reads) }},
-		{part: "redis", look: func(ctx context.Context) (string, error) { return probeRedis(ctx, n.redis) }},
+// patient is what doctor looks at: a process from within, or the servers that are named, opened for the look.
+type patient struct {
+	*node
+	sealKeys []string // by which seals are believed; a process that seals has its own
+
+	noStore, noReads, noRedis error // why there is none to look at
+
+	tail   once[doctor.Tail]
+	keys   once[[]doctor.Key]
+	survey once[admin.Overview]
+	claims once[claimed]
+}
+
+// opening is how long opening the event store may take, which is all that is waited for before the parts are looked at.
+const opening = 700 * time.Millisecond
+
+// examine opens what is named, as far as it can be had.
+func examine(ctx context.Context, c *doctorCmd) *patient {
+	s := &patient{node: &node{servers: c.Servers}, sealKeys: c.SealKey}
+	s.erasures.Path = c.Erasures
+	if s.reads, s.noReads = reads.Open(ctx, c.Reads); s.noReads != nil {
+		s.reads = nil
 	}
-	if n.sealing != nil {
-		probes = append(probes, probe{part: "seals", look: func(ctx context.Context) (string, error) {
-			return n.sealing.probe(ctx, time.Now())
-		}})
+	if s.redis, s.noRedis = newRedis(c.Redis); s.noRedis != nil {
+		s.redis = nil
 	}
-	if n.relay != nil {
-		probes = append(probes, probe{part: "relay", look: n.probeRelay})
+	ctx, cancel := context.WithTimeout(ctx, max(opening, c.Limit-doctor.Limit+opening))
+	defer cancel()
+	store, err := openEvents(ctx, c.Events, nil)
+	if err == nil {
+		s.store = store
+	} else {
+		s.noStore = err
+		if errors.Is(err, eventstore.ErrUnavailable) {
+			s.noStore = fmt.Errorf("the event store does not answer: start it, or correct --events: %w", err)
+		}
 	}
-	for _, r := range n.runners {
-		probes = append(probes, probe{part: "projection " + r.Projection.Name, look: func(ctx context.Context) (string, error) { return n.probeRunner(ctx, r) }})
+	return s
+}
+
+func (s *patient) close() {
+	if s.store != nil {
+		_ = s.store.Close() // it was only read
 	}
-	if n.firer != nil {
-		probes = append(probes, probe{part: "reactor", look: func(context.Context) (string, error) { return probeFirer(n.firer.Status(), time.Now()) }})
+	if s.reads != nil {
+		_ = s.reads.Close()
 	}
-	if n.live != nil {
-		probes = append(probes, probe{part: "live", look: func(context.Context) (string, error) { return probeLive(n.live.Status()) }})
+	if s.redis != nil {
+		_ = s.redis.Close()
+	}
+}
+
+// probes are all that there are, in the order in which they are told. full adds every event and every row; log is told how
+// far that is.
+func (s *patient) probes(full bool, log io.Writer) []doctor.Probe {
+	probes := []doctor.Probe{
+		{Part: "versions", Look: s.probeVersions},
+		{Part: "event store", Look: s.overStore(s.probeStore)},
+		{Part: "event types", Look: s.overStore(func(ctx context.Context) (string, error) {
+			return doctor.Types(ctx, s.store, codec().Names(), s.dense())
+		})},
+		{Part: "reads database", Look: s.overReads(s.probeReads)},
+		{Part: "redis", Look: s.overRedis(s.probeRedis)},
+		{Part: "kafka topics", Look: s.probeTopics},
+		{Part: "relay", Look: s.overStore(s.probeRelay)},
+		{Part: "offsets", Look: s.overModels(s.probeOffsets)},
+		{Part: "claims", Look: s.overReads(s.probeClaims)},
+		{Part: "parked", Look: s.overModels(s.probeParked)},
+		{Part: "rows of tables", Look: s.overModels(s.probeRows(full)), Long: full},
+		{Part: "rows of views", Look: s.overModels(s.overRedis(s.probeViews(full))), Long: full},
+		{Part: "seals", Look: s.overStore(s.probeSeals)},
+		{Part: "look-ups", Look: s.overStore(s.probeLookups)},
+		{Part: "erasures", Look: s.overStore(s.probeErasures)},
+		{Part: "reactor", Look: s.overReads(s.probeReactor)},
+	}
+	if s.live != nil {
+		probes = append(probes, doctor.Probe{Part: "live", Look: func(context.Context) (string, error) { return probeLive(s.live.Status()) }})
+	}
+	probes = append(probes,
+		doctor.Probe{Part: "clocks", Look: s.probeClocks},
+		doctor.Probe{Part: "disk", Look: s.probeDisk},
+	)
+	for _, r := range s.runners {
+		probes = append(probes, doctor.Probe{Part: "projection " + r.Projection.Name, Look: func(ctx context.Context) (string, error) { return s.probeRunner(ctx, r) }})
+	}
+	if full {
+		probes = append(probes, doctor.Probe{Part: "every event", Long: true, Look: s.overStore(func(ctx context.Context) (string, error) {
+			return doctor.EveryEvent(ctx, s.store, codec().Names(), s.dense(), func(position, head uint64) {
+				fmt.Fprintf(log, "every event: at position %d of %d\n", position, head)
+			})
+		})})
 	}
 	return probes
 }
 
-func probeLive(s live.Status) (string, error) {
-	switch {
-	case !s.Placed:
-		return "", errors.New(notPlaced(s))
-	case s.Trouble != "":
-		return "", fmt.Errorf("does not follow the log at the moment: %s", s.Trouble)
-	}
-	return fmt.Sprintf("%d sockets; remembers %d rooms, %d KiB of messages", s.Sockets, s.Rooms, s.WindowBytes>>10), nil
-}
+type look = func(ctx context.Context) (string, error)
 
-func (n *node) probeStore(ctx context.Context) (string, error) {
-	head, err := n.store.Head(ctx)
-	if err != nil {
-		return "", fmt.Errorf("does not answer: %w", err)
-	}
-	return fmt.Sprintf("head at position %d, incarnation %s", head.Position, head.Incarnation), nil
-}
-
-func (n *node) probeRelay(ctx context.Context) (string, error) {
-	if !n.relay.Leading() {
-		if n.alone {
-			return "", errors.New("does not lead: its log says why")
-		}
-		return "waits: another process leads, or Kafka is away", nil
-	}
-	head, err := n.store.Head(ctx)
-	if err != nil {
-		return "", err
-	}
-	at := n.relay.Position()
-	return fmt.Sprintf("leads; position %d of %d", at, head.Position), nil
-}
-
-func (n *node) probeRunner(ctx context.Context, r *engine.Runner) (string, error) {
-	if stuck := n.movement.stuck(r.Projection.ID(), time.Now()); len(stuck) > 0 {
-		return "", errors.New(strings.Join(stuck, "; "))
-	}
-	var lag int64
-	partitions := r.Status()
-	for _, s := range partitions {
-		if s.Error != "" {
-			return "", fmt.Errorf("%s/%d stands still since %s: %s", s.Topic, s.Part, s.Since.UTC().Format("15:04:05"), s.Error)
-		}
-		lag += s.Lag()
-	}
-	if len(partitions) == 0 {
-		state, err := engine.StateOf(ctx, n.reads.Reader(), r.Projection)
+// overStore is a look for which the event store has to be there.
+func (s *patient) overStore(l look) look {
+	return func(ctx context.Context) (string, error) {
 		switch {
-		case err != nil:
-			return "", err
-		case state == engine.Paused:
-			paused := fmt.Sprintf("%s: paused; salon projections resume %s@%d", r.Projection.ID(), r.Projection.Name, r.Projection.Version)
-			if serves, _, err := engine.ActiveVersion(ctx, n.reads.Reader(), r.Projection.Name); err != nil || serves == r.Projection.Version {
-				return "", errors.Join(errors.New(paused+", which serves"), err)
-			}
-			return paused, nil
-		case state == engine.Building:
-			return r.Projection.ID() + ": is being built", nil
-		case state != engine.Live:
-			return r.Projection.ID() + ": waits for its rebuild", nil
+		case s.noStore != nil:
+			return "", s.noStore
+		case s.store == nil:
+			return "", errors.New("this process has not opened its event store yet")
 		}
-		return r.Projection.ID() + ": live; this process has none of its partitions, or is about to take them", nil
-	}
-	return fmt.Sprintf("%s: %d partitions here, %d records behind", r.Projection.ID(), len(partitions), lag), nil
-}
-
-// tooLate is how long something may be due before somebody should look: a minute is many passes of a reactor.
-const tooLate = time.Minute
-
-func probeFirer(s reactors.Status, now time.Time) (string, error) {
-	switch late := s.Late(now).Round(time.Second); {
-	case s.Error != "":
-		return "", fmt.Errorf("does not fire: %s", s.Error)
-	case late > tooLate:
-		return "", fmt.Errorf("%d due, the oldest for %v: its log says why", s.Due, late)
-	case s.Due > 0:
-		return fmt.Sprintf("%d due, the oldest for %v", s.Due, late), nil
-	}
-	return "nothing due", nil
-}
-
-// probeOverdue looks at what is due from outside: somebody has to fire it.
-func probeOverdue(ctx context.Context, url string) (string, error) {
-	db, err := reads.Open(ctx, url)
-	if err != nil {
-		return "", err
-	}
-	now := time.Now()
-	s := reactors.Status{At: now}
-	err = db.Snapshot(ctx, func(ctx context.Context, q reads.Queryer) error {
-		s.Due, s.Oldest, err = reactors.Overdue(ctx, q, now)
-		return err
-	})
-	if err = errors.Join(err, db.Close()); err != nil {
-		return "", err
-	}
-	if late := s.Late(now).Round(time.Second); late > tooLate {
-		return "", fmt.Errorf("%d due, the oldest for %v: does `salon serve reactor` run?", s.Due, late)
-	}
-	return probeFirer(s, now)
-}
-
-func probeTopics(ctx context.Context, s config.Servers) (string, error) {
-	warnings, err := topicsOf(s).Check(ctx)
-	if err != nil {
-		return "", err
-	}
-	return strings.Join(append([]string{fmt.Sprintf("there, %d partitions each", s.Topics.Partitions)}, warnings...), "; "), nil
-}
-
-func probeReads(ctx context.Context, db *reads.DB) (string, error) {
-	if err := db.Ping(ctx); err != nil {
-		return "", fmt.Errorf("does not answer: %w", err)
-	}
-	if err := db.Check(ctx); err != nil {
-		return "", err
-	}
-	var serverVersion string
-	query := "SELECT VERSION()"
-	if db.Dialect() == reads.SQLite {
-		query = "SELECT 'SQLite ' || sqlite_version()"
-	}
-	err := db.Snapshot(ctx, func(ctx context.Context, q reads.Queryer) error {
-		return q.QueryRowContext(ctx, query).Scan(&serverVersion)
-	})
-	if err != nil {
-		return "", err
-	}
-	return serverVersion + ", schema up to date", nil
-}
-
-func probeRedis(ctx context.Context, c *redis.Client) (string, error) {
-	if err := c.Ping(ctx).Err(); err != nil {
-		return "", fmt.Errorf("does not answer: %w", err)
-	}
-	info, err := c.InfoMap(ctx, "server").Result()
-	if err != nil {
-		return "answers", nil //nolint:nilerr // the embedded one tells no version
-	}
-	return "version " + info["Server"]["redis_version"], nil
-}
-
-// serverProbes look at real servers from outside, without a running process.
-func serverProbes(s config.Servers) []probe {
-	return []probe{
-		{part: "event store", look: func(ctx context.Context) (string, error) { return probeEvents(ctx, s.Events) }},
-		{part: "seals", look: func(ctx context.Context) (string, error) { return probeSealsOf(ctx, s.Events, time.Now()) }},
-		{part: "kafka topics", look: func(ctx context.Context) (string, error) { return probeTopics(ctx, s) }},
-		{part: "reads database", look: func(ctx context.Context) (string, error) {
-			db, err := reads.Open(ctx, s.Reads)
-			if err != nil {
-				return "", err
-			}
-			detail, err := probeReads(ctx, db)
-			return detail, errors.Join(err, db.Close())
-		}},
-		{part: "projections", look: func(ctx context.Context) (string, error) { return probePlaces(ctx, s) }},
-		{part: "reactor", look: func(ctx context.Context) (string, error) { return probeOverdue(ctx, s.Reads) }},
-		{part: "redis", look: func(ctx context.Context) (string, error) {
-			c, err := newRedis(s.Redis)
-			if err != nil {
-				return "", err
-			}
-			detail, err := probeRedis(ctx, c)
-			return detail, errors.Join(err, c.Close())
-		}},
+		return l(ctx)
 	}
 }
 
-// probePlaces reads how far each projection is, and complains about what is behind and does not move. Doctor writes
-// nothing, so this is not recorded.
-func probePlaces(ctx context.Context, s config.Servers) (detail string, err error) {
-	err = withServers(ctx, s, needs{kafka: true, redis: true}, func(n *node) error {
-		all, err := n.projections().List(ctx)
-		if err != nil {
-			return err
+func (s *patient) overReads(l look) look {
+	return func(ctx context.Context) (string, error) {
+		switch {
+		case s.noReads != nil:
+			return "", s.noReads
+		case s.reads == nil:
+			return "", errors.New("this process has not opened its reads database yet")
 		}
-		var stuck []string
-		var lag int64
-		waiting, parked := 0, 0
-		for _, one := range all.Items {
-			lag, parked = lag+one.LagEvents, parked+one.Parked
-			switch one.State {
-			case admin.Waiting:
-				waiting++
-			case admin.Stuck:
-				stuck = append(stuck, fmt.Sprintf("%s is %d records and %.0f s behind and does not move", one.Name, one.LagEvents, one.LagSeconds))
-			}
+		return l(ctx)
+	}
+}
+
+func (s *patient) overRedis(l look) look {
+	return func(ctx context.Context) (string, error) {
+		switch {
+		case s.noRedis != nil:
+			return "", s.noRedis
+		case s.redis == nil:
+			return "", errors.New("this process has not opened Redis yet")
 		}
-		if waiting == len(all.Items) {
-			return errors.New("no projection has begun: run `salon serve projector`")
+		return l(ctx)
+	}
+}
+
+// overModels is a look at read models beside the store.
+func (s *patient) overModels(l look) look { return s.overStore(s.overReads(l)) }
+
+// dense tells whether the store promises positions without holes.
+func (s *patient) dense() bool { return !withoutSchema(s.servers.Events) }
+
+// once is what several parts need and one look reads.
+type once[T any] struct {
+	sync.Mutex
+	done  bool
+	value T
+	err   error
+}
+
+func (o *once[T]) get(read func() (T, error)) (T, error) {
+	o.Lock()
+	defer o.Unlock()
+	if !o.done {
+		o.value, o.err = read()
+		o.done = true
+	}
+	return o.value, o.err
+}
+
+func (s *patient) readTail(ctx context.Context) (doctor.Tail, error) {
+	return s.tail.get(func() (doctor.Tail, error) { return doctor.ReadTail(ctx, s.store, s.dense()) })
+}
+
+// sampled is how many ordering keys a look draws.
+const sampled = 12
+
+func (s *patient) draw(ctx context.Context) ([]doctor.Key, error) {
+	t, err := s.readTail(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("the event store is not fit to be compared with: %w", err)
+	}
+	return s.keys.get(func() ([]doctor.Key, error) { return doctor.Draw(ctx, s.store, t, s.dense(), sampled, rand.Uint64N) })
+}
+
+func (s *patient) probeStore(ctx context.Context) (string, error) {
+	t, err := s.readTail(ctx)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("head at position %d, incarnation %s; the last %d events are in their places and as they were stored", t.Head.Position, t.Head.Incarnation, len(t.Events)), nil
+}
+
+func (s *patient) probeReads(ctx context.Context) (string, error) {
+	if err := s.reads.Ping(ctx); err != nil {
+		return "", fmt.Errorf("does not answer: start it, or correct --reads: %w", err)
+	}
+	if err := s.reads.Check(ctx); err != nil {
+		return "", err
+	}
+	server, err := s.reads.Server(ctx)
+	return server.Version + " answers", err
+}
+
+func (s *patient) probeRedis(ctx context.Context) (string, error) {
+	if err := s.redis.Ping(ctx).Err(); err != nil {
+		return "", fmt.Errorf("does not answer: start it, or correct --redis; until then reads are answered from tables: %w", err)
+	}
+	info, err := s.redis.Info(ctx).Result()
+	if err != nil {
+		return "answers", nil //nolint:nilerr // the embedded one tells nothing of itself
+	}
+	return judgeRedis(fieldsOf(info))
+}
+
+// fieldsOf are the fields of an answer to INFO.
+func fieldsOf(info string) map[string]string {
+	out := map[string]string{}
+	for line := range strings.Lines(info) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			out[name] = value
 		}
-		detail = fmt.Sprintf("%d projections, %d records behind, %d keys parked", len(all.Items), lag, parked)
-		if len(stuck) > 0 {
-			return errors.New(strings.Join(stuck, "; "))
-		}
-		return nil
-	})
-	return detail, err
+	}
+	return out
 }
 
-// probeEvents looks at an event store on a server. A SQLite file belongs to its process, which is asked instead.
-func probeEvents(ctx context.Context, url string) (string, error) {
-	if strings.HasPrefix(url, "sqlite:") {
-		return "", errors.New("a SQLite event store belongs to its process: run doctor with --data, without --events")
+// probeSeals looks at the last seal: its signature, where the key is known, and how old it is. Who does not know a key need
+// not be one who has seals.
+func (s *patient) probeSeals(ctx context.Context) (string, error) {
+	if s.sealing != nil {
+		return s.sealing.probe(ctx, time.Now())
 	}
-	s, err := openEvents(ctx, url, nil)
-	if err != nil {
-		return "", err
-	}
-	head, err := s.Head(ctx)
-	if err = errors.Join(err, s.Close()); err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("head at position %d, incarnation %s", head.Position, head.Incarnation), nil
-}
-
-// probeEveryEvent reads the whole of an event store on a server.
-func probeEveryEvent(ctx context.Context, url string, log io.Writer) (detail string, err error) {
-	if strings.HasPrefix(url, "sqlite:") {
-		return "", errors.New("a SQLite event store belongs to its process: run doctor with --data, without --events")
-	}
-	s, err := openEvents(ctx, url, nil)
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	return everyEvent(ctx, s, !withoutSchema(url), log) // EventStoreDB is the one without a schema, and without density
-}
-
-// fullProbe is what --full adds.
-func fullProbe(look func(ctx context.Context) (string, error)) probe {
-	return probe{part: "every event", long: true, look: look}
-}
-
-// everyEvent holds every event of a store to its hash, its place in its stream, and its position; dense says that
-// positions may have no holes.
-func everyEvent(ctx context.Context, s eventstore.Store, dense bool, log io.Writer) (string, error) {
-	head, err := s.Head(ctx)
-	if err != nil {
-		return "", err
-	}
-	back, err := eventstore.LoadedBack(ctx, s)
-	if err != nil {
-		return "", err
-	}
-	check := eventstore.Check{Dense: dense, Back: back, Whole: true}
-	said := time.Now()
-	for r, err := range s.ReadAll(ctx, 0, eventstore.Filter{}) {
+	read := seal.ReadNote
+	if len(s.sealKeys) > 0 {
+		known, err := seal.Known(s.sealKeys...)
 		if err != nil {
 			return "", err
 		}
-		if err := check.Next(r); err != nil {
-			return "", err
-		}
-		if now := time.Now(); now.Sub(said) > time.Second {
-			fmt.Fprintf(log, "every event: at position %d of %d\n", r.Position, head.Position)
-			said = now
-		}
+		read = func(note []byte) (seal.Body, error) { return seal.CheckNote(note, known) }
 	}
-	if check.Last() < head.Position {
-		return "", fmt.Errorf("%w: the last position is %d, the head says %d", eventstore.ErrDamaged, check.Last(), head.Position)
+	detail, waits, err := lastSeal(ctx, s.store, time.Now(), read)
+	if err != nil {
+		return "", fmt.Errorf("%w: `salon events verify` tells more", err)
 	}
-	return fmt.Sprintf("%d events, each in its place and as it was stored", check.Events()), nil
+	if len(s.sealKeys) == 0 {
+		detail += "; its signature was not checked, without --seal-key"
+	}
+	if waits > 5*seal.Every {
+		late := fmt.Sprintf("%s; what follows has waited for %s: run `salon serve admin --seal-key-file FILE`, or seal now by `salon events seal --seal-key-file FILE`", detail, waits)
+		if len(s.sealKeys) > 0 {
+			return "", errors.New(late)
+		}
+		return late, nil
+	}
+	return detail, nil
+}
+
+// unindexed is how long an event may be missing from the look-up index.
+const unindexed = time.Minute
+
+func (s *patient) probeLookups(ctx context.Context) (string, error) {
+	index, can := s.store.(eventstore.Lookups)
+	if !can {
+		return "this event store has no index: events are looked for in the events themselves", nil
+	}
+	through, err := index.LookupsThrough(ctx)
+	if err != nil {
+		return "", err
+	}
+	behind, waits, err := doctor.Behind(ctx, s.store, through, time.Now())
+	if err != nil {
+		return "", err
+	}
+	detail := fmt.Sprintf("through position %d, %d behind the head", through, behind)
+	if waits > unindexed {
+		return "", fmt.Errorf("%s, for %s: run `salon serve admin`, which indexes", detail, waits.Round(time.Second))
+	}
+	return detail, nil
 }

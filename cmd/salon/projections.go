@@ -196,7 +196,7 @@ func printOverview(out io.Writer, all admin.Overview, verbose bool) error {
 
 // logEnds reads where each partition ends in Kafka.
 func logEnds(ctx context.Context, s config.Servers, topics []string) (map[admin.Partition]int64, error) {
-	client, err := kgo.NewClient(kgo.SeedBrokers(s.Brokers()...))
+	client, err := kgo.NewClient(kgo.SeedBrokers(s.Brokers()...), kgo.WithContext(ctx))
 	if err != nil {
 		return nil, fmt.Errorf("open Kafka: %w", err)
 	}
@@ -232,7 +232,7 @@ func recordedAt(ctx context.Context, s config.Servers, at map[admin.Partition]in
 		from[topic][p.Part] = kgo.NewOffset().At(offset)
 	}
 	// A byte at most: a broker gives a whole batch all the same. Where retention has been, the log begins later.
-	client, err := kgo.NewClient(kgo.SeedBrokers(s.Brokers()...), kgo.ConsumePartitions(from), kgo.FetchMaxPartitionBytes(1),
+	client, err := kgo.NewClient(kgo.SeedBrokers(s.Brokers()...), kgo.WithContext(ctx), kgo.ConsumePartitions(from), kgo.FetchMaxPartitionBytes(1),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
 		return nil, fmt.Errorf("open Kafka: %w", err)

@@ -113,7 +113,7 @@ func TestTimersFireOnceThroughKilledReactors(t *testing.T) {
 	if rows := dueRows(t, models.db); len(rows) != 0 {
 		t.Errorf("still due: %+v", rows)
 	}
-	detail, err := probeOverdue(t.Context(), c.reads)
+	detail, err := probeOverdue(t.Context(), models.db)
 	if err != nil || detail != "nothing due" {
 		t.Errorf("doctor: %q, %v", detail, err)
 	}
