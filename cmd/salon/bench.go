@@ -17,14 +17,15 @@ import (
 )
 
 type benchCmd struct {
-	Name    string        `arg:"" help:"append: an event store alone, each figure beside what its database can do. project: the projector alone, each figure beside what its database can do, and how soon rows can be seen. rebuild: a rebuild from history, beside a plain program that does the same once, what those notice who book and read meanwhile, and the fill of a view, the verification and the switch that follow it. e2e: the whole way, from a command to the rows. chat: sockets over two nodes." enum:"append,project,rebuild,e2e,chat"`
+	Name    string        `arg:"" help:"append: an event store alone, each figure beside what its database can do. audit: what is asked of the past, verified and exported, and what appends pay for it. project: the projector alone, each figure beside what its database can do, and how soon rows can be seen. rebuild: a rebuild from history, beside a plain program that does the same once, what those notice who book and read meanwhile, and the fill of a view, the verification and the switch that follow it. e2e: the whole way, from a command to the rows. chat: sockets over two nodes." enum:"append,audit,project,rebuild,e2e,chat"`
 	Each    time.Duration `help:"How long each load lasts." default:"5s"`
 	Read    int           `help:"append: how many events there are to read." default:"500000"`
+	Among   int           `help:"audit: how many events there are, in books of 1,000 each." default:"300000"`
 	Project int           `help:"project: how many events are projected." default:"60000"`
 	Sizes   []int         `help:"rebuild: how many events the histories have, smallest first." default:"100000,300000,1000000"`
 	Plain   int           `help:"rebuild: the largest history that the plain program, which holds everything in memory, is measured with, too." default:"1000000"`
 	Past    int           `help:"rebuild: how many events the history has that is rebuilt while people go on booking." default:"2000000"`
-	Rounds  int           `help:"rebuild: how often a figure is taken; the median counts." default:"3"`
+	Rounds  int           `help:"audit, rebuild: how often a figure is taken; the median counts." default:"3"`
 	Small   bool          `hidden:""` // chat: few of everything, for tests
 	Callers int           `hidden:""` // append: be one of several processes
 	JSON    bool          `name:"json" help:"Print one JSON object."`
@@ -105,6 +106,8 @@ func (c *benchCmd) Run(ctx context.Context, t *terminal) error {
 			return bench.child(ctx, c.Events, c.Callers, t.out)
 		}
 		err = bench.run(ctx, c.Events)
+	case "audit":
+		err = (&auditBench{report: r, among: c.Among, each: c.Each, rounds: max(1, c.Rounds), log: t.err}).run(ctx, c.Events)
 	case "project":
 		err = c.project(ctx, r, t.err)
 	case "rebuild":

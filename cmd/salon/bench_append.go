@@ -79,7 +79,7 @@ func (b *appendBench) postgres(ctx context.Context, url string) error {
 		}
 		for _, callers := range []int{1, 32, 256} {
 			b.say("round %d: appends, %d callers", round+1, callers)
-			l, err := appends(ctx, s, callers, b.each)
+			l, err := appends(ctx, s, callers, b.each, nameless)
 			if err != nil {
 				return err
 			}
@@ -114,7 +114,7 @@ func (b *appendBench) sqlite(ctx context.Context, path string) error {
 	for round := range rounds {
 		for _, callers := range []int{1, 32, 256} {
 			b.say("round %d: appends, %d callers", round+1, callers)
-			l, err := appends(ctx, s, callers, b.each)
+			l, err := appends(ctx, s, callers, b.each, nameless)
 			if err != nil {
 				return err
 			}
@@ -159,9 +159,12 @@ func (b *appendBench) against(what string, runs, ceilings []sample, goal float64
 	}
 }
 
-// appends lets so many callers append for so long.
-func appends(ctx context.Context, s eventstore.Store, callers int, each time.Duration) (sample, error) {
-	data, metadata := []byte(strings.Repeat("x", 300)), []byte(`{"command":"bench"}`)
+// nameless is the metadata of an event of which nobody asks who did it.
+func nameless(uuid.UUID) []byte { return []byte(`{"command":"bench"}`) }
+
+// appends lets so many callers append for so long, with the metadata of each command.
+func appends(ctx context.Context, s eventstore.Store, callers int, each time.Duration, metadata func(command uuid.UUID) []byte) (sample, error) {
+	data := []byte(strings.Repeat("x", 300))
 	began := time.Now()
 	until := began.Add(each)
 	took := make([][]time.Duration, callers)
@@ -169,12 +172,13 @@ func appends(ctx context.Context, s eventstore.Store, callers int, each time.Dur
 	for n := range callers {
 		g.Go(func() error {
 			a := eventstore.Append{
-				Stream: "bench-" + uuid.NewString(), Expected: eventstore.NoStream, Metadata: metadata,
+				Stream: "bench-" + uuid.NewString(), Expected: eventstore.NoStream,
 				Command: eventstore.Command{RequestHash: data[:32], Actor: "customer:bench"}, Events: make([]eventstore.NewEvent, 1),
 			}
 			a.Key = a.Stream
 			for now := time.Now(); len(took[n]) == 0 || now.Before(until); {
 				a.Command.ID, a.DecidedAt = uuid.New(), now
+				a.Metadata = metadata(a.Command.ID)
 				id := eventstore.EventID(a.Command.ID, a.Stream, 0)
 				a.Events = []eventstore.NewEvent{{ID: id, Type: "bench.v1", Data: data}}
 				done, err := s.Append(ctx, a)
@@ -235,7 +239,7 @@ func (b *appendBench) child(ctx context.Context, url string, callers int, out io
 	if err != nil {
 		return err
 	}
-	l, err := appends(ctx, s, callers, b.each)
+	l, err := appends(ctx, s, callers, b.each, nameless)
 	if err = errors.Join(err, s.Close()); err != nil {
 		return err
 	}

@@ -61,18 +61,28 @@ func turns(i, keys int) int { return i % keys * 7919 % keys }
 
 // bookings are the books of groomers, one for every 600 events: visit after visit of six events, the last of which is a
 // cancellation every fourth time.
-func bookings(events int) iter.Seq[eventstore.Recorded] {
+func bookings(events int) iter.Seq[eventstore.Recorded] { return bookingsOf(events, 600) }
+
+// bookID is the n-th groomer.
+func bookID(n int) string { return fmt.Sprintf("salon-%06d", n) }
+
+// visitOf is the n-th visit of the g-th groomer.
+func visitOf(g, n int) string {
+	return bookID(g) + "." + eventstore.Suffix(uuid.UUID{byte(n), byte(n >> 8), byte(g), byte(g >> 8), byte(g >> 16)}, "visit")
+}
+
+// bookingsOf are books of so many events each, or a few more.
+func bookingsOf(events, each int) iter.Seq[eventstore.Recorded] {
 	return func(yield func(eventstore.Recorded) bool) {
 		a := newAuthor()
-		keys := max(1, events/600)
+		keys := max(1, events/each)
 		done := make([]int, keys)
 		for i := range events {
 			g := turns(i, keys)
 			n := done[g]
 			done[g]++
-			salon := fmt.Sprintf("salon-%06d", g)
-			visit := n / 6
-			id := salon + "." + eventstore.Suffix(uuid.UUID{byte(visit), byte(visit >> 8), byte(g), byte(g >> 8), byte(g >> 16)}, "visit")
+			salon, visit := bookID(g), n/6
+			id := visitOf(g, visit)
 			customer := domain.Actor{ID: fmt.Sprintf("customer-%06d", (g*31+visit*17)%(10*keys)), Role: domain.Customer}
 			start := a.at.Add(48 * time.Hour).Truncate(15 * time.Minute)
 			day := start.Format(time.DateOnly)

@@ -79,3 +79,16 @@ func Fill(ctx context.Context, path string, events iter.Seq[eventstore.Recorded]
 	}
 	return tx.Commit()
 }
+
+// FileBytes is what a file takes whose write-ahead log has been folded back into it.
+func FileBytes(ctx context.Context, path string) (bytes int64, err error) {
+	db, err := connect(path, 1)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := db.QueryRowContext(ctx, "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()").Scan(&bytes); err != nil {
+		return 0, fmt.Errorf("look how large %s is: %w", path, err)
+	}
+	return bytes, nil
+}
