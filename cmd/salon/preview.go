@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"text/tabwriter"
 
+	"github.com/dangdangsalon/salon/audit/export"
 	"github.com/dangdangsalon/salon/projections/rebuild"
 )
 
@@ -18,17 +19,24 @@ type projectionsPreviewCmd struct {
 
 	From     string `help:"First event of the range: a position, or a time (2026-11-24T14:03:00+09:00). Defaults to the store's first." placeholder:"POSITION|TIME"`
 	To       string `help:"Last event of the range. Keys with events in the range are folded from their beginning through it. Defaults to the store's last." placeholder:"POSITION|TIME"`
-	Against  int    `help:"The version to hold it against. Defaults to the one that serves; without --reads it must be given."`
+	Against  int    `help:"The version to hold it against. Defaults to the one that serves; without --reads it must be given. With --from-file: to the newest of the others."`
 	Sample   int    `help:"So many of the keys, drawn at random; without it, all." placeholder:"N"`
 	Seed     uint32 `help:"With --sample: draw the keys that a preview drew which printed this seed."`
 	Examples int    `help:"How many rows that differ are shown." default:"20"`
+
+	FromFile     string `help:"An export of events (salon events export), whole or a slice: no server is asked. Keys that a slice has cut off are told, and not compared." type:"path" placeholder:"FILE"`
+	FailOnChange bool   `help:"Exit 1 also when all that differs is declared by the projection."`
 }
 
 func (c *projectionsPreviewCmd) Run(ctx context.Context, t *terminal) error {
 	q := rebuild.PreviewRequest{
 		Projection: c.Name, From: c.From, To: c.To, Against: c.Against, Sample: c.Sample, Seed: c.Seed, Examples: c.Examples,
 	}
-	out, err := c.preview(ctx, q)
+	ask := c.preview
+	if c.FromFile != "" {
+		ask = c.fromFile
+	}
+	out, err := ask(ctx, q)
 	if errors.Is(err, rebuild.ErrUnknown) || errors.As(err, new(notThere)) || errors.As(err, new(*rebuild.OptionError)) {
 		return usage(err)
 	}
@@ -42,8 +50,35 @@ func (c *projectionsPreviewCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	if out.Unexpected > 0 {
 		err = errors.Join(err, fmt.Errorf("%d differences are not expected", out.Unexpected))
+	} else if c.FailOnChange && out.Changes() {
+		err = errors.Join(err, errors.New("rows differ, as the projection declares: --fail-on-change"))
+	}
+	if out.Folded > 0 && out.Cut == out.Folded {
+		err = errors.Join(err, errors.New("every key begins before the slice: nothing was compared"))
 	}
 	return err
+}
+
+// fromFile folds an export, which is held to its hashes before. Nobody is noted: the file is at hand.
+func (c *projectionsPreviewCmd) fromFile(ctx context.Context, q rebuild.PreviewRequest) (*rebuild.Previewed, error) {
+	f, err := export.Open(c.FromFile)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	r, err := f.Verify(ctx, f.Options())
+	if err != nil {
+		return nil, err
+	}
+	if r.Finding != nil {
+		return nil, fmt.Errorf("%s is not what was exported: %w", c.FromFile, r.Finding)
+	}
+	desk := &rebuild.Desk{Of: allProjections()}
+	if q.Against == 0 {
+		q.Against = desk.Other(q.Projection)
+	}
+	q.Slice = !f.Manifest.Whole
+	return desk.Preview(ctx, q, f, true, codec())
 }
 
 // preview asks the process that owns the data folder or, when servers are named, folds here.
@@ -88,7 +123,11 @@ func printPreview(out io.Writer, p *rebuild.Previewed) error {
 	if p.Seed != 0 {
 		fmt.Fprintf(out, " (--sample %d --seed %d)", p.Folded, p.Seed)
 	}
-	fmt.Fprint(out, ".\n\n")
+	fmt.Fprint(out, ".\n")
+	if p.Cut > 0 {
+		fmt.Fprintf(out, "%d keys are not compared: the slice has them not from their beginning on (%q%s).\n", p.Cut, p.CutKeys, map[bool]string{true: " and more"}[p.Cut > len(p.CutKeys)])
+	}
+	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "TABLE\tCOLUMN\tROWS\tADDED\tREMOVED\tCHANGED\tEXPECTED")
 	for _, t := range p.Tables {

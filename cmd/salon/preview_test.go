@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -117,6 +119,29 @@ func TestAPreviewOfReservations(t *testing.T) {
 			call(t, append([]string{"projections", "preview", "--events", url}, args...)...).refused(t, 2, says)
 		}
 
+		// The same of an export of all, without any server; of a slice, what it has whole keys of.
+		whole, slice := filepath.Join(t.TempDir(), "whole.jsonl"), filepath.Join(t.TempDir(), "slice.jsonl")
+		well(t, "events", "export", "--to", whole, "--events", url, "--through", "600")
+		well(t, "events", "export", "--to", slice, "--events", url, "--from", "300", "--through", "600")
+		rows, of = moved(t, events, 1, 600)
+		if got := preview(t, "--from-file", whole, "--examples", "3"); got.Against != 1 || got.Cut != 0 || got.Tables[0].Rows != of || got.Tables[0].Changed != rows || len(got.Examples) != 3 {
+			t.Errorf("of the export: %+v, want %d of %d", got, rows, of)
+		}
+		call(t, "projections", "preview", "reservations", "--from-file", whole, "--fail-on-change").refused(t, 1, "as the projection declares")
+		got = call(t, "projections", "preview", "reservations", "--from-file", slice, "-o", "json")
+		var cut rebuild.Previewed
+		if err := json.Unmarshal([]byte(got.out), &cut); err != nil || cut.Cut == 0 || cut.Cut != cut.Folded || got.code != 1 || !strings.Contains(got.err, "nothing was compared") {
+			t.Errorf("of a slice: exit %d, %v: %+v %s", got.code, err, cut, got.err)
+		}
+		b, err := os.ReadFile(whole)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(whole, bytes.Replace(b, []byte(`"revision":7,`), []byte(`"revision":8,`), 1), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		call(t, "projections", "preview", "reservations", "--from-file", whole).refused(t, 1, "is not what was exported")
+
 		s, err := openEvents(t.Context(), url, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -128,10 +153,12 @@ func TestAPreviewOfReservations(t *testing.T) {
 				t.Fatal(err)
 			}
 			var c domainadmin.Called
-			if err := json.Unmarshal(e.Data, &c); err != nil || c.Operation != "preview-projection" {
+			if err := json.Unmarshal(e.Data, &c); err != nil || c.Operation != "preview-projection" && c.Operation != "export-events" {
 				t.Errorf("%s: %v", e.Data, err)
 			}
-			recorded++
+			if c.Operation == "preview-projection" {
+				recorded++
+			}
 		}
 		if recorded < 3 {
 			t.Errorf("%d calls are recorded", recorded)

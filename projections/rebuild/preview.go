@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -27,6 +26,7 @@ import (
 type Preview struct {
 	Events   Events
 	Scans    bool // as of Worker
+	Slice    bool // the events are a part of a history: keys that it has cut off at their beginning are told, and not compared
 	Codec    *eventstore.Codec
 	New, Old engine.Projection // the version, and what it is held against
 	From, To Bound
@@ -56,20 +56,6 @@ func ParseBound(option, text string) (b Bound, err error) {
 	return Bound{}, &OptionError{option, "is no place in the store: a position from 1 on, or a time as 2026-11-24T14:03:00+09:00"}
 }
 
-// Recording makes events of an iterator that begins anew each time it is called for, as one over an exported file does.
-type Recording func(ctx context.Context) iter.Seq2[eventstore.Recorded, error]
-
-// ReadAll reads the recording from its beginning.
-func (r Recording) ReadAll(ctx context.Context, after uint64, f eventstore.Filter) iter.Seq2[eventstore.Recorded, error] {
-	return func(yield func(eventstore.Recorded, error) bool) {
-		for e, err := range r(ctx) {
-			if (err != nil || e.Position > after && f.Matches(e)) && !yield(e, err) {
-				return
-			}
-		}
-	}
-}
-
 // Previewed is what a preview found. Its JSON is the API's.
 type Previewed struct {
 	Projection string      `json:"projection"`
@@ -82,6 +68,8 @@ type Previewed struct {
 	Seed       uint32      `json:"seed,omitempty" doc:"With which the sample was drawn: the same draws it again"`
 	Tables     []TableDiff `json:"tables"`
 	Failed     []FailedKey `json:"failed,omitempty" doc:"The first keys whose events cannot be folded by one of the versions: not compared"`
+	Cut        int         `json:"cut,omitempty" doc:"Of the keys that were to be folded, those whose history the slice has not from its beginning on: not compared"`
+	CutKeys    []string    `json:"cut_keys,omitempty" doc:"The first of them"`
 	Examples   []RowDiff   `json:"examples,omitempty"`
 	Unexpected int64       `json:"unexpected" doc:"Rows that differ and should not, and keys that only the new version cannot fold"`
 }
@@ -147,6 +135,7 @@ type preview struct {
 type folded struct {
 	units  [2]*engine.Unit
 	failed [2]*FailedKey
+	whole  beginning
 }
 
 // Run folds and compares. An event whose type the catalogue lacks is an error.
@@ -287,7 +276,7 @@ func (w *preview) portion(ctx context.Context, keys []string) (int, error) {
 		return 0, err
 	}
 	for _, key := range keys {
-		if err := w.compare(of[key]); err != nil {
+		if err := w.compare(key, of[key]); err != nil {
 			return 0, err
 		}
 	}
@@ -300,6 +289,9 @@ func (f *folded) held() int { return f.units[0].Len() + f.units[1].Len() }
 
 // fold applies an event to both versions' rows. A version that has failed before takes no more of the key.
 func (w *preview) fold(f *folded, e eventstore.Recorded) error {
+	if w.Slice && f.whole.lacks(e) {
+		return nil
+	}
 	for i, p := range w.versions {
 		if f.failed[i] != nil {
 			continue

@@ -3,6 +3,7 @@ package rebuild
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/dangdangsalon/salon/eventstore"
 	"github.com/dangdangsalon/salon/projections/engine"
@@ -17,6 +18,8 @@ type PreviewRequest struct {
 	Sample     int    `json:"sample,omitempty"`
 	Seed       uint32 `json:"seed,omitempty"`
 	Examples   int    `json:"examples,omitempty"`
+
+	Slice bool `json:"-"` // as of Preview
 }
 
 // mostExamples are as many as somebody may read, and as a report may hold.
@@ -25,7 +28,7 @@ const mostExamples = 1000
 // Preview folds events by two versions, and writes nothing. Without a version to hold it against it is the one that serves; a
 // Desk that has no DB must be told. The error is ErrUnknown for what there is not, and an OptionError for what has no meaning.
 func (d *Desk) Preview(ctx context.Context, q PreviewRequest, of Events, scans bool, codec *eventstore.Codec) (*Previewed, error) {
-	p := Preview{Events: of, Scans: scans, Codec: codec, Sample: q.Sample, Seed: q.Seed, Examples: q.Examples}
+	p := Preview{Events: of, Scans: scans, Slice: q.Slice, Codec: codec, Sample: q.Sample, Seed: q.Seed, Examples: q.Examples}
 	if err := p.take(q); err != nil {
 		return nil, err
 	}
@@ -76,4 +79,25 @@ func (p *Preview) take(q PreviewRequest) (err error) {
 		p.Seed = rand.Uint32() //nolint:gosec // it draws a sample
 	}
 	return nil
+}
+
+// Other is the newest version of a projection besides the one that is named; 0 when there is none.
+func (d *Desk) Other(name string) (other int) {
+	p, _, err := d.find(name)
+	if err != nil {
+		return 0
+	}
+	for _, of := range d.Of {
+		for _, v := range of.Versions() {
+			if v.Name == p.Name && v.Version != p.Version {
+				other = max(other, v.Version)
+			}
+		}
+	}
+	return other
+}
+
+// Changes reports whether any row differs, as is expected or not.
+func (p *Previewed) Changes() bool {
+	return p.Unexpected > 0 || slices.ContainsFunc(p.Tables, func(t TableDiff) bool { return t.Added+t.Removed+t.Changed > 0 })
 }

@@ -88,7 +88,13 @@ const (
 )
 
 // compare counts what differs of one key.
-func (w *preview) compare(f *folded) error {
+func (w *preview) compare(key string, f *folded) error {
+	if f.whole.cut {
+		if w.out.Cut++; len(w.out.CutKeys) < mostListed {
+			w.out.CutKeys = append(w.out.CutKeys, key)
+		}
+		return nil
+	}
 	if old, now := f.failed[0], f.failed[1]; old != nil || now != nil {
 		if now != nil && (old == nil || now.Event.Position < old.Event.Position) {
 			w.out.Unexpected++

@@ -52,6 +52,8 @@ func (m *memory) addVaried(keys, events int) {
 	}
 }
 
+var unexported = gocmp.FilterPath(func(p gocmp.Path) bool { return p.Last().String() == ".d" || p.Last().String() == ".parts" }, gocmp.Ignore())
+
 func desk(p engine.Projection) *Desk { return &Desk{Of: []engine.Projection{p}} }
 
 // previewed previews version 2 against 1.
@@ -141,12 +143,12 @@ func TestAPreviewTellsWhatAVersionChanges(t *testing.T) {
 		// A store that is read whole, in portions, and a recording say the same.
 		for name, other := range map[string]*Previewed{
 			"scanned": previewed(t, p, m, true, q),
-			"recorded": previewed(t, p, Recording(func(ctx context.Context) iter.Seq2[eventstore.Recorded, error] {
+			"recorded": previewed(t, p, recording(func(ctx context.Context) iter.Seq2[eventstore.Recorded, error] {
 				return m.ReadAll(ctx, 0, eventstore.Filter{})
 			}), true, q),
 			"portions": portions(t, p, m, q),
 		} {
-			if diff := gocmp.Diff(got, other, gocmp.FilterPath(func(p gocmp.Path) bool { return p.Last().String() == ".d" || p.Last().String() == ".parts" }, gocmp.Ignore())); diff != "" {
+			if diff := gocmp.Diff(got, other, unexported); diff != "" {
 				t.Errorf("%v, %s (-want +got):\n%s", c, name, diff)
 			}
 		}
@@ -297,5 +299,77 @@ func TestAPreviewThatMakesNoSenseIsRefused(t *testing.T) {
 	}
 	if _, err := d.Preview(t.Context(), PreviewRequest{Projection: "toy_view", Against: 1}, newMemory(), false, codec()); !errors.As(err, new(*RefusedError)) {
 		t.Errorf("a view: %v", err)
+	}
+}
+
+// recording makes events of an iterator that begins anew each time it is called for, as an exported file does.
+type recording func(ctx context.Context) iter.Seq2[eventstore.Recorded, error]
+
+func (r recording) ReadAll(ctx context.Context, after uint64, f eventstore.Filter) iter.Seq2[eventstore.Recorded, error] {
+	return func(yield func(eventstore.Recorded, error) bool) {
+		for e, err := range r(ctx) {
+			if (err != nil || e.Position > after && f.Matches(e)) && !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+// A slice is compared where it has a key from its beginning on, as the whole is; a key that was cut is told, whichever of its
+// streams lacks something, and wherever.
+func TestAPreviewOfASliceTellsWhatItLacks(t *testing.T) {
+	t.Parallel()
+	m, p := newMemory(), wrong()
+	m.addVaried(4, 80)                                        // salon-0 to 3
+	m.addTo("groomer-late", "late", added{1}, time.Now())     // begins behind the middle
+	m.addTo("groomer-late-kim", "late", added{2}, time.Now()) // and another stream of it
+	m.addTo("groomer-salon-3-kim", "salon-3", added{2}, time.Now())
+	all, ends := m.all(), map[string]eventstore.Revision{}
+	for i, e := range all { // the toy's streams do not count from 0
+		all[i].Revision = ends[e.Stream]
+		ends[e.Stream]++
+	}
+	of := func(keep func(i int, e eventstore.Recorded) bool) *Previewed {
+		t.Helper()
+		events := []eventstore.Recorded{}
+		for i, e := range all {
+			if keep(i, e) {
+				events = append(events, e)
+			}
+		}
+		return previewed(t, p, recording(func(context.Context) iter.Seq2[eventstore.Recorded, error] {
+			return func(yield func(eventstore.Recorded, error) bool) {
+				for _, e := range events {
+					if !yield(e, nil) {
+						return
+					}
+				}
+			}
+		}), true, PreviewRequest{Slice: true, Examples: 20})
+	}
+	whole := of(func(int, eventstore.Recorded) bool { return true })
+	if want := previewed(t, p, m, false, PreviewRequest{Examples: 20}); gocmp.Diff(want, whole, unexported) != "" || want.Unexpected == 0 {
+		t.Errorf("the whole as a slice (-whole +slice):\n%s", gocmp.Diff(want, whole, unexported))
+	}
+	for _, c := range []struct {
+		name string
+		keep func(i int, e eventstore.Recorded) bool
+		cut  []string
+	}{
+		{"from the middle on", func(i int, _ eventstore.Recorded) bool { return i >= 40 }, []string{"salon-0", "salon-1", "salon-2", "salon-3"}},
+		{"without one key's first event", func(i int, _ eventstore.Recorded) bool { return i > 0 }, []string{"salon-0"}},
+		{"without an event between", func(i int, _ eventstore.Recorded) bool { return i != 41 }, []string{"salon-1"}},
+		{"only another stream of a key", func(_ int, e eventstore.Recorded) bool { return e.Stream != "groomer-salon-3" }, []string{"salon-3"}},
+		{"up to the middle", func(i int, _ eventstore.Recorded) bool { return i < 40 }, nil},
+	} {
+		got := of(c.keep)
+		if got.Cut != len(c.cut) || !slices.Equal(got.CutKeys, c.cut) {
+			t.Errorf("%s: cut %d, %q", c.name, got.Cut, got.CutKeys)
+		}
+		for _, x := range got.Examples {
+			if slices.Contains(c.cut, x.Key) {
+				t.Errorf("%s: a row of %q, which is cut, is compared: %+v", c.name, x.Key, x)
+			}
+		}
 	}
 }
