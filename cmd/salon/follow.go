@@ -27,7 +27,7 @@ func (c *whichSystem) follow(ctx context.Context, t *terminal, d runsDesk, r reb
 			return r, fmt.Errorf("the run goes on without us: salon projections runs %s shows it, cancel %s ends it", r.Projection, r.ID)
 		case <-tick.C:
 		}
-		now, err := d.Run(ctx, r.ID)
+		now, err := d.Follow(ctx, r.ID)
 		if err != nil {
 			return r, err
 		}

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	domainadmin "github.com/dangdangsalon/salon/domain/admin"
 	"github.com/dangdangsalon/salon/eventstore"
 	"github.com/dangdangsalon/salon/internal/harness"
@@ -100,7 +102,9 @@ func TestProjectionsAreSeenOnRealServers(t *testing.T) {
 	if n := len(calls); n < 5 || !slices.Equal(calls[n-4:], []string{"list-projections ", "retry-parked-by-cause slots: none", "list-parked slots", "retry-notifications none"}) {
 		t.Errorf("recorded: %q", calls)
 	}
-	// What cannot be is refused, and nothing is touched.
+	// What cannot be is refused, and nothing is touched. Each is recorded first, also what is refused.
+	before := len(calls)
+	var asked []string
 	for _, c := range []struct {
 		code int
 		says string
@@ -118,13 +122,32 @@ func TestProjectionsAreSeenOnRealServers(t *testing.T) {
 		{2, "no run", []string{"cancel", "none"}},
 	} {
 		call(t, append(append([]string{"projections"}, c.args...), servers...)...).refused(t, c.code, c.says)
+		operation := c.args[0] + "-projection"
+		if c.args[0] == "cancel" {
+			operation = "cancel-run"
+		}
+		asked = append(asked, operation+" "+c.args[1])
 	}
-	if got := call(t, append([]string{"projections", "runs", "reservations", "-o", "json"}, servers...)...); got.code != 0 || strings.TrimSpace(got.out) != "[]" {
+	for _, verb := range []string{"pause", "resume"} {
+		if got := call(t, append([]string{"projections", verb, "reservations"}, servers...)...); got.code != 0 {
+			t.Errorf("%s: exit %d: %s%s", verb, got.code, got.out, got.err)
+		}
+		asked = append(asked, verb+"-projection reservations")
+	}
+	if got := call(t, append([]string{"projections", "runs", "reservations", "-o", "json"}, servers...)...); got.code != 0 || strings.Count(got.out, `"run_id"`) != 2 {
 		t.Errorf("runs: exit %d: %s%s", got.code, got.out, got.err)
+	}
+	if diff := cmp.Diff(append(asked, "list-runs reservations"), callsOf(t, store, "admin-system-cli."+machineUser())[before:]); diff != "" {
+		t.Errorf("recorded (-asked +noted):\n%s", diff)
 	}
 	call(t, append([]string{"projections", "parked", "dreams"}, servers...)...).refused(t, 1, "dreams")
 	nowhere := append([]string{"projections", "retry", "slots", "--events", "postgres://nobody@" + harness.Address(t) + "/events"}, servers[2:]...)
 	call(t, nowhere...).refused(t, 1, "event store")
+	nowhere[1], nowhere[2] = "pause", "reservations" // what cannot be recorded is not done
+	call(t, nowhere...).refused(t, 1, "event store")
+	if got := call(t, append([]string{"projections", "runs", "reservations", "-o", "json"}, servers...)...); got.code != 0 || strings.Count(got.out, `"run_id"`) != 2 {
+		t.Errorf("runs: exit %d: %s%s", got.code, got.out, got.err)
+	}
 	call(t, append([]string{"projections", "retry", "slots", "kim", "--cause", "none"}, servers...)...).refused(t, 2, "--cause")
 }
 

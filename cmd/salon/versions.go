@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/dangdangsalon/salon/projections/engine"
-	"github.com/dangdangsalon/salon/projections/reads"
 	"github.com/dangdangsalon/salon/projections/rebuild"
 )
 
@@ -204,7 +203,7 @@ func firstOf(texts ...string) string {
 
 func (c *projectionsCancelCmd) Run(ctx context.Context, t *terminal) error {
 	return c.runs(ctx, func(ctx context.Context, d runsDesk) error {
-		r, err := d.Cancel(ctx, c.RunID)
+		r, err := d.Cancel(ctx, "", c.RunID)
 		if err != nil {
 			return err
 		}
@@ -222,12 +221,12 @@ func (c *projectionsCancelCmd) Run(ctx context.Context, t *terminal) error {
 	})
 }
 
-// runsDesk takes what is asked of versions: rebuild.Desk itself, or the process that has it.
+// runsDesk takes what is asked of versions, each call recorded before it is done: admin.Desk, or the process that has it.
 type runsDesk interface {
 	Ask(ctx context.Context, q rebuild.Request) (rebuild.Run, error)
-	Run(ctx context.Context, id string) (rebuild.Run, error)
+	Follow(ctx context.Context, id string) (rebuild.Run, error)
 	Runs(ctx context.Context, name string) ([]rebuild.Run, error)
-	Cancel(ctx context.Context, id string) (rebuild.Run, error)
+	Cancel(ctx context.Context, name, id string) (rebuild.Run, error)
 }
 
 // versions takes what is asked of versions in the reads database.
@@ -249,29 +248,16 @@ func (n *node) endsOf(ctx context.Context, topics []string) (map[rebuild.Partiti
 	return out, err
 }
 
-// runs lets work ask the process that owns the data folder or, when servers are named, the reads database.
+// runs lets work ask the process that owns the data folder or, when servers are named, the reads database. The event store has
+// to be named, too: who asked for what is recorded there, first.
 func (c *whichSystem) runs(ctx context.Context, work func(context.Context, runsDesk) error) (err error) {
 	if err := c.ReadFiles(); err != nil {
 		return usage(err)
 	}
 	if c.Reads == "" {
 		err = work(ctx, socketDesk{socketClient(socketPath(c.Data)), socketPath(c.Data)})
-	} else {
-		if err := c.Need(false, false, true, false); err != nil {
-			return usage(err)
-		}
-		n := &node{servers: c.Servers}
-		if c.Redis != "" { // a switch looks whether views are filled
-			if n.redis, err = newRedis(c.Redis); err != nil {
-				return usage(err)
-			}
-			defer n.redis.Close()
-		}
-		if n.reads, err = reads.Open(ctx, c.Reads); err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, n.reads.Close()) }()
-		err = work(ctx, n.versions())
+	} else { // a switch looks whether views are filled, where there is a Redis
+		err = withServers(ctx, c.Servers, needs{redis: c.Redis != ""}, func(n *node) error { return work(ctx, n.deskOf(machineUser())) })
 	}
 	if errors.Is(err, rebuild.ErrUnknown) || errors.As(err, new(notThere)) || errors.As(err, new(*rebuild.OptionError)) {
 		return usage(err)
@@ -354,19 +340,19 @@ func (n *node) runRoutes(mux *http.ServeMux, answer func(w http.ResponseWriter, 
 			answer(w, nil, err)
 			return
 		}
-		run, err := n.versions().Ask(r.Context(), q)
+		run, err := n.deskOf(askedBy(r.URL.Query())).Ask(r.Context(), q)
 		answer(w, run, err)
 	})
 	mux.HandleFunc("GET /runs", func(w http.ResponseWriter, r *http.Request) {
-		all, err := n.versions().Runs(r.Context(), r.URL.Query().Get("name"))
+		all, err := n.deskOf(askedBy(r.URL.Query())).Runs(r.Context(), r.URL.Query().Get("name"))
 		answer(w, all, err)
 	})
 	mux.HandleFunc("GET /run", func(w http.ResponseWriter, r *http.Request) {
-		run, err := n.versions().Run(r.Context(), r.URL.Query().Get("id"))
+		run, err := n.deskOf(askedBy(r.URL.Query())).Follow(r.Context(), r.URL.Query().Get("id"))
 		answer(w, run, err)
 	})
 	mux.HandleFunc("POST /cancel", func(w http.ResponseWriter, r *http.Request) {
-		run, err := n.versions().Cancel(r.Context(), r.URL.Query().Get("id"))
+		run, err := n.deskOf(askedBy(r.URL.Query())).Cancel(r.Context(), "", r.URL.Query().Get("id"))
 		answer(w, run, err)
 	})
 }
@@ -379,7 +365,7 @@ func (d socketDesk) Ask(ctx context.Context, q rebuild.Request) (run rebuild.Run
 	return run, d.call(ctx, http.MethodPost, "/runs", url.Values{"request": {string(b)}}, &run)
 }
 
-func (d socketDesk) Run(ctx context.Context, id string) (run rebuild.Run, err error) {
+func (d socketDesk) Follow(ctx context.Context, id string) (run rebuild.Run, err error) {
 	return run, d.call(ctx, http.MethodGet, "/run", url.Values{"id": {id}}, &run)
 }
 
@@ -387,7 +373,7 @@ func (d socketDesk) Runs(ctx context.Context, name string) (all []rebuild.Run, e
 	return all, d.call(ctx, http.MethodGet, "/runs", url.Values{"name": {name}}, &all)
 }
 
-func (d socketDesk) Cancel(ctx context.Context, id string) (run rebuild.Run, err error) {
+func (d socketDesk) Cancel(ctx context.Context, _, id string) (run rebuild.Run, err error) {
 	return run, d.call(ctx, http.MethodPost, "/cancel", url.Values{"id": {id}}, &run)
 }
 

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -36,26 +35,15 @@ func (h handlers) registerRuns(api huma.API, who []string) {
 	huma.Register(api, cancel, h.cancel)
 }
 
-// recorded notes the call before it does what was asked.
-func recorded[T any](ctx context.Context, h handlers, operation, about string, work func() (T, error)) (*answer[T], error) {
-	id, _ := auth.From(ctx)
-	if err := h.recorder(id)(ctx, operation, about); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNotRecorded, err)
-	}
-	body, err := work()
-	return answered(ctx, body, err)
-}
-
 type runInput struct {
 	Name string `path:"name" maxLength:"120" doc:"reservations (its newest version), reservations@2 or reservations_v2"`
 	Body rebuild.Options
 }
 
 func (h handlers) ask(ctx context.Context, kind rebuild.Kind, in *runInput) (*answer[rebuild.Run], error) {
-	return recorded(ctx, h, string(kind)+"-projection", in.Name, func() (rebuild.Run, error) {
-		by, _ := auth.From(ctx)
-		return h.of.Versions.Ask(ctx, rebuild.Request{Kind: kind, Projection: in.Name, By: by.Role + ":" + by.Sub, Options: in.Body})
-	})
+	by, _ := auth.From(ctx)
+	r, err := h.desk(ctx).Ask(ctx, rebuild.Request{Kind: kind, Projection: in.Name, By: by.Role + ":" + by.Sub, Options: in.Body})
+	return answered(ctx, r, err)
 }
 
 // Runs is a list of runs.
@@ -65,10 +53,8 @@ type Runs struct {
 }
 
 func (h handlers) runs(ctx context.Context, in *Named) (*answer[Runs], error) {
-	return recorded(ctx, h, "list-runs", in.Name, func() (Runs, error) {
-		all, err := h.of.Versions.Runs(ctx, in.Name)
-		return Runs{Items: append([]rebuild.Run{}, all...)}, err
-	})
+	all, err := h.desk(ctx).Runs(ctx, in.Name)
+	return answered(ctx, Runs{Items: append([]rebuild.Run{}, all...)}, err)
 }
 
 type oneRun struct {
@@ -77,23 +63,11 @@ type oneRun struct {
 }
 
 func (h handlers) run(ctx context.Context, in *oneRun) (*answer[rebuild.Run], error) {
-	return recorded(ctx, h, "get-run", in.Name+"/"+in.RunID, func() (rebuild.Run, error) { return h.find(ctx, in) })
+	r, err := h.desk(ctx).Run(ctx, in.Name, in.RunID)
+	return answered(ctx, r, err)
 }
 
 func (h handlers) cancel(ctx context.Context, in *oneRun) (*answer[rebuild.Run], error) {
-	return recorded(ctx, h, "cancel-run", in.Name+"/"+in.RunID, func() (rebuild.Run, error) {
-		if _, err := h.find(ctx, in); err != nil {
-			return rebuild.Run{}, err
-		}
-		return h.of.Versions.Cancel(ctx, in.RunID)
-	})
-}
-
-// find finds a run of the projection that the path names.
-func (h handlers) find(ctx context.Context, in *oneRun) (rebuild.Run, error) {
-	r, err := h.of.Versions.Run(ctx, in.RunID)
-	if err == nil && !h.of.Versions.Concerns(in.Name, r) {
-		return rebuild.Run{}, fmt.Errorf("%w: no run of %s is called %q", rebuild.ErrUnknown, in.Name, in.RunID)
-	}
-	return r, err
+	r, err := h.desk(ctx).Cancel(ctx, in.Name, in.RunID)
+	return answered(ctx, r, err)
 }
