@@ -50,8 +50,9 @@ printf 'postgres://salon:%s@postgres,postgres-standby/salon?sslmode=disable&targ
 printf 'mysql://salon:%s@mysql:3306/salon\n' "$(<"$dir/mysql_salon_password")" | put reads_url
 printf 'redis://:%s@redis:6379/0\n' "$(<"$dir/redis_password")" | put redis_url
 
-# Where alerts and rollouts tell people: a Discord webhook, or any URL that takes its format. Yours goes into this file; until
-# then nobody listens there.
+# Where alerts and rollouts tell people (a Discord webhook, or any URL that takes its format), and what notices when nothing
+# calls it any more. Yours go into these files; until then nobody listens there.
 printf 'http://127.0.0.1:9/webhook\n' | put webhook
+printf 'http://127.0.0.1:9/deadman\n' | put deadman
 
 printf 'Secrets are in %s.\n' "$dir"

@@ -49,6 +49,6 @@ sentinel parallel-syncs salon 1
 CONF
       mv /data/sentinel.conf.new /data/sentinel.conf
     fi
-    exec redis-sentinel /data/sentinel.conf
+    exec redis-server /data/sentinel.conf --sentinel
     ;;
 esac
