@@ -15,7 +15,6 @@ import (
 	"github.com/dangdangsalon/salon/audit/doctor"
 	"github.com/dangdangsalon/salon/audit/export"
 	"github.com/dangdangsalon/salon/audit/seal"
-	"github.com/dangdangsalon/salon/eventstore"
 	"github.com/dangdangsalon/salon/eventstore/esdb"
 	"github.com/dangdangsalon/salon/eventstore/relay"
 	"github.com/dangdangsalon/salon/eventstore/sqlite"
@@ -203,15 +202,21 @@ func absolute(path string) (string, error) {
 
 // probe looks at the seals of a process that makes them.
 func (s *sealing) probe(ctx context.Context, now time.Time) (string, error) {
-	known, err := seal.Known(s.Key.Public)
-	if err != nil {
-		return "", err
-	}
-	detail, waits, err := lastSeal(ctx, s.of, now, func(b []byte) (seal.Body, error) { return seal.CheckNote(b, known) })
-	if err == nil && min(waits, now.Sub(s.since)) > 5*seal.Every {
+	detail, waits, err := s.last(ctx, now)
+	if err == nil && waits > 5*seal.Every {
 		err = fmt.Errorf("%s; what follows has waited for %s: the log says why, and `salon events seal` tries at once", detail, waits)
 	}
 	return detail, err
+}
+
+// last tells of the last seal, and for how long what follows has waited for this process.
+func (s *sealing) last(ctx context.Context, now time.Time) (detail string, waits time.Duration, err error) {
+	known, err := seal.Known(s.Key.Public)
+	if err != nil {
+		return "", 0, err
+	}
+	detail, waits, err = lastSeal(ctx, s.of, now, func(b []byte) (seal.Body, error) { return seal.CheckNote(b, known) })
+	return detail, min(waits, now.Sub(s.since)), err
 }
 
 // lastSeal tells of the last seal, and for how long the first event behind it has waited.

@@ -24,6 +24,7 @@ func (n *node) newGateway(keys *sealed.Keys) *live.Gateway {
 	n.tel.Metrics.Live(func() telemetry.LiveNumbers {
 		s := g.Status()
 		return telemetry.LiveNumbers{
+			Follows: s.Placed && s.Trouble == "",
 			Sockets: s.Sockets, Rooms: s.Rooms, WindowBytes: s.WindowBytes,
 			Messages: s.Delivered, Frames: s.Frames, Bytes: s.Bytes, Resyncs: s.Resyncs, PageReads: s.PageReads, StoreReads: s.StoreReads,
 		}

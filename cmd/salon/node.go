@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -82,31 +83,33 @@ type store interface {
 
 // node is one process: its settings, what it opened, and the roles that run on it.
 type node struct {
-	servers  config.Servers
-	replicas config.Replica
-	http     config.HTTP
-	tel      *telemetry.Telemetry
-	masters  [][]byte       // the first wraps; none: personal texts stay sealed here
-	erasures audit.Erasures // no path: none are known
-	verifier *auth.Verifier
-	listener net.Listener // of the API; nil when no role answers HTTP
-	writes   bool         // it takes commands over HTTP
-	alone    bool         // the only process of the system, by the lock of its data folder: no elections
+	servers    config.Servers
+	replicas   config.Replica
+	http       config.HTTP
+	tel        *telemetry.Telemetry
+	watchFront []string       // what users call, for the role admin to look at
+	masters    [][]byte       // the first wraps; none: personal texts stay sealed here
+	erasures   audit.Erasures // no path: none are known
+	verifier   *auth.Verifier
+	listener   net.Listener // of the API; nil when no role answers HTTP
+	writes     bool         // it takes commands over HTTP
+	alone      bool         // the only process of the system, by the lock of its data folder: no elections
 
-	store    store
-	reads    *reads.DB
-	replica  *readapi.Replica // of the reads database; nil: there is none
-	redis    *redis.Client
-	executor *commands.Executor // of the commands and of the reactors
-	relay    *relay.Relay
-	applied  func(engine.Applied)                  // told of every batch that a projection committed; nil: nobody asks
-	relayed  func(records int, took time.Duration) // told of every batch that the relay wrote; nil: nobody asks
-	runners  []*engine.Runner
-	firer    *reactors.Firer
-	live     *live.Gateway
-	sealing  *sealing // of the history; nil: this process does not seal
-	refusals *commands.Refusals
-	webhook  *notify.Endpoint // of notifications; nil: they stay in the inboxes
+	store      store
+	reads      *reads.DB
+	replica    *readapi.Replica // of the reads database; nil: there is none
+	redis      *redis.Client
+	executor   *commands.Executor // of the commands and of the reactors
+	relay      *relay.Relay
+	relayEnded atomic.Bool                           // for good, see superviseRelay
+	applied    func(engine.Applied)                  // told of every batch that a projection committed; nil: nobody asks
+	relayed    func(records int, took time.Duration) // told of every batch that the relay wrote; nil: nobody asks
+	runners    []*engine.Runner
+	firer      *reactors.Firer
+	live       *live.Gateway
+	sealing    *sealing // of the history; nil: this process does not seal
+	refusals   *commands.Refusals
+	webhook    *notify.Endpoint // of notifications; nil: they stay in the inboxes
 
 	movement movement // of the projections that run here
 
@@ -237,6 +240,10 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 		group.Go(func() error { return n.serveMetrics(ctx) })
 	}
 	group.Go(func() error { return n.observe(ctx) })
+	n.tel.Metrics.Disk(n.disk)
+	if has(roleAdmin) {
+		group.Go(func() error { return n.observeSystem(ctx) })
+	}
 	return group.Wait()
 }
 
@@ -325,6 +332,7 @@ func (n *node) superviseRelay(ctx context.Context) error {
 		}
 		var restored *relay.RestoredError
 		if errors.As(err, &restored) {
+			n.relayEnded.Store(true)
 			n.tel.Log.ErrorContext(ctx, "relay stopped for good", "error", err)
 			<-ctx.Done() // writes and reads go on meanwhile
 			return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/dangdangsalon/salon/internal/telemetry"
 	"github.com/dangdangsalon/salon/projections/engine"
 	"github.com/dangdangsalon/salon/projections/rebuild"
 )
@@ -32,7 +33,7 @@ func (n *node) seen(r rebuild.Run) {
 
 // observe turns what the parts know of themselves into metrics, each second.
 func (n *node) observe(ctx context.Context) error {
-	moved := map[string]time.Time{}
+	arrived := map[string]time.Time{}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -42,38 +43,55 @@ func (n *node) observe(ctx context.Context) error {
 		case <-tick.C:
 		}
 		now := time.Now()
-		if n.relay != nil && (n.relay.Leading() || n.alone) { // of several relays, the leader tells
-			if events, age, err := n.relay.Lag(ctx); err == nil {
-				n.tel.Metrics.Relay(events, age)
-			}
+		if n.relay != nil {
+			n.tel.Metrics.Relay(n.relayHere(ctx))
 		}
 		if n.firer != nil {
 			s := n.firer.Status()
 			n.tel.Metrics.Timers(s.Due, s.Late(now))
 		}
-		var all []engine.PartitionStatus
-		for _, r := range n.runners {
-			status := r.Status()
-			all = append(all, status...)
-			if r.Projection.Target == engine.Redis {
-				for _, s := range status {
-					n.tel.Metrics.Refills(s.Projection, s.Topic, s.Part, s.Refills)
-				}
-			}
+		if len(n.runners) > 0 {
+			n.tel.Metrics.Partitions(n.partitionsHere(arrived, now))
 		}
-		still := n.movement.note(all, now)
-		n.movement.keep(all)
-		for i, s := range all {
+	}
+}
+
+// relayHere is how this process's relay is. Of several, the leader tells how far it is.
+func (n *node) relayHere(ctx context.Context) telemetry.Relay {
+	r := telemetry.Relay{Leads: n.relay.Leading(), Stopped: n.relayEnded.Load()}
+	if r.Leads || n.alone {
+		if events, age, err := n.relay.Lag(ctx); err == nil {
+			r.Lag = &telemetry.RelayLag{Events: events, Behind: age}
+		}
+	}
+	return r
+}
+
+// partitionsHere is how the partitions are that this process has. arrived is what it remembers from one look to the next: since
+// when a partition has had something to do, or is here.
+func (n *node) partitionsHere(arrived map[string]time.Time, now time.Time) []telemetry.Partition {
+	var all []engine.PartitionStatus
+	var out []telemetry.Partition
+	for _, r := range n.runners {
+		for _, s := range r.Status() {
 			key := fmt.Sprint(s.Projection, s.Topic, s.Part)
-			if s.Lag() == 0 || moved[key].IsZero() {
-				moved[key] = now
+			if s.Lag() == 0 || arrived[key].IsZero() {
+				arrived[key] = now
 			}
-			waits := now.Sub(moved[key]) // as far as we know, until the oldest record is here
+			waits := now.Sub(arrived[key]) // as far as we know, until the oldest record is here
 			if !s.Oldest.IsZero() {
 				waits = max(0, now.Sub(s.Oldest))
 			}
-			n.tel.Metrics.Projection(s.Projection, s.Topic, s.Part, s.Lag(), waits, s.Error != "", s.Filled)
-			n.tel.Metrics.Still(s.Projection, s.Topic, s.Part, still[i])
+			all = append(all, s)
+			out = append(out, telemetry.Partition{
+				Projection: s.Projection, Topic: s.Topic, Part: s.Part, Lag: s.Lag(), Behind: waits, Stopped: s.Error != "",
+				Filled: s.Filled, Refills: s.Refills, View: r.Projection.Target == engine.Redis,
+			})
 		}
 	}
+	for i, still := range n.movement.note(all, now) {
+		out[i].Still = still
+	}
+	n.movement.keep(all)
+	return out
 }

@@ -48,7 +48,7 @@ func (c *serveCmd) check() (found checked, err error) {
 	found.answers = has(roleLive) || has(roleCommands) || has(roleReadAPI) || has(roleAdmin)
 	screens := has(roleProjector) || has(roleAdmin) || has(roleLive) || has(roleReadAPI)
 	found.webhook, err = endpoint(c.Notify, found.reacts)
-	errs := []error{err, c.Need(true, has(roleProjector) || has(roleRelay) || has(roleAdmin) || has(roleLive) || found.webhook != nil, screens || found.reacts, screens)}
+	errs := []error{err, c.Fronts(), c.Need(true, has(roleProjector) || has(roleRelay) || has(roleAdmin) || has(roleLive) || found.webhook != nil, screens || found.reacts, screens)}
 	if (found.answers || found.reacts) && c.MasterKeyFile == "" {
 		errs = append(errs, errors.New("--master-key-file is missing: personal fields are sealed under it (salon keys DIR makes one)"))
 	}
@@ -67,7 +67,7 @@ func (c *serveCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return usage(err)
 	}
-	n := &node{servers: c.Servers, replicas: c.Replica, http: c.HTTP, tel: tel, webhook: call.webhook}
+	n := &node{servers: c.Servers, replicas: c.Replica, http: c.HTTP, tel: tel, watchFront: c.WatchFront, webhook: call.webhook}
 	if call.administers && c.SealKeyFile != "" {
 		if n.sealing, err = sealingWith(seal.LoadKey, c.Seals, headsIn{c.Kafka, c.Topics.TopicPrefix}); err != nil {
 			return err

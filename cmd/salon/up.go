@@ -39,7 +39,7 @@ const embeddedPartitions = 4
 // HTTP, relay and projectors, then broker and cache, then the databases.
 func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 	webhook, err := endpoint(c.Notify, true)
-	if err != nil {
+	if err = errors.Join(err, c.Fronts()); err != nil {
 		return usage(err)
 	}
 	// The folder before the port: who calls twice is to hear of the folder's owner, not of a busy port.
@@ -80,7 +80,7 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 
 	n := &node{
 		servers: embeddedServers(folder, servers),
-		http:    c.HTTP, tel: tel, masters: masters, erasures: erasuresOf(c.ErasureLedger, folder.Path), verifier: key.Verifier(), listener: listener, alone: true, webhook: webhook, sealing: sealing,
+		http:    c.HTTP, tel: tel, watchFront: c.WatchFront, masters: masters, erasures: erasuresOf(c.ErasureLedger, folder.Path), verifier: key.Verifier(), listener: listener, alone: true, webhook: webhook, sealing: sealing,
 	}
 	if err := n.migrate(ctx); err != nil {
 		return err

@@ -115,6 +115,18 @@ type Seals struct {
 type Observability struct {
 	LogLevel     string `help:"debug, info, warn or error. Without it, info; warn in salon up." default:"" enum:",debug,info,warn,error"`
 	OTLPEndpoint string `name:"otlp-endpoint" help:"URL of an OTLP/HTTP collector for traces; none: no traces." placeholder:"URL"`
+
+	WatchFront []string `help:"URLs that users come in by, for the admin role to call now and then: whether they answer and when their certificates end are metrics." placeholder:"URL"`
+}
+
+// Fronts complains about addresses that could not be called, or that would show a password among the metrics.
+func (o *Observability) Fronts() error {
+	for _, f := range o.WatchFront {
+		if u, err := url.Parse(f); err != nil || u.Host == "" || u.User != nil || u.Scheme != "http" && u.Scheme != "https" {
+			return errors.New("--watch-front takes http:// or https:// URLs, without a name or a password in them")
+		}
+	}
+	return nil
 }
 
 // ReadFiles takes the values that are given as files.

@@ -68,9 +68,9 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// isStream tells an answer without end: how long it lasted is no latency.
+// isStream tells an answer without end, and a connection that became a socket: how long it lasted is no latency.
 func isStream(c echo.Context) bool {
-	return strings.HasPrefix(c.Response().Header().Get("Content-Type"), "text/event-stream")
+	return c.Response().Status == http.StatusSwitchingProtocols || strings.HasPrefix(c.Response().Header().Get("Content-Type"), "text/event-stream")
 }
 
 // recover turns a panic into a 500 and a log entry; the process lives on.

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/labstack/echo/v4"
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/goleak"
 
@@ -366,7 +367,12 @@ func TestARequestKeepsItsIDsAndIsCountedByItsRoute(t *testing.T) {
 		t.Error("a request ID with control characters is kept")
 	}
 	call(t, h, "POST", "/v1/echo/secret-id", "customer:kim", `{"price":1}`)
+	s.Echo().GET("/v1/socket", func(c echo.Context) error { return c.NoContent(http.StatusSwitchingProtocols) }) // how long it is open is no latency
+	call(t, h, "GET", "/v1/socket", "", "")
 	call(t, h, "HACK", "/nowhere", "", "")
+	if len(all) != 4 {
+		t.Errorf("counted %+v", all)
+	}
 	want := []seen{{"GET", "/v1/span", 404}, {"GET", "/v1/open", 204}, {"POST", "/v1/echo/:id", 200}}
 	for i, w := range want {
 		if all[i] != w {

@@ -100,15 +100,21 @@ func WithTrace(ctx context.Context, id string) context.Context {
 
 // TraceID is the ID of the request: OpenTelemetry's when there is one, else the one of WithTrace, else a new one.
 func TraceID(ctx context.Context) string {
-	if sc := trace.SpanContextFromContext(ctx); sc.HasTraceID() {
-		return sc.TraceID().String()
-	}
-	if id, ok := ctx.Value(traceKey{}).(string); ok {
+	if id, known := TraceOf(ctx); known {
 		return id
 	}
 	var b [16]byte
 	rand.Read(b[:])
 	return hex.EncodeToString(b[:])
+}
+
+// TraceOf is the ID of the request that ctx belongs to; known is false outside of any.
+func TraceOf(ctx context.Context) (id string, known bool) {
+	if sc := trace.SpanContextFromContext(ctx); sc.HasTraceID() {
+		return sc.TraceID().String(), true
+	}
+	id, known = ctx.Value(traceKey{}).(string)
+	return id, known
 }
 
 // In gives the problem the ID of its request.

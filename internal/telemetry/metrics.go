@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -12,14 +13,6 @@ type Metrics struct {
 	requests    *prometheus.HistogramVec
 	appendTime  prometheus.Histogram
 	appendGroup prometheus.Histogram
-	relayLag    prometheus.Gauge
-	relayLagAge prometheus.Gauge
-	lag         *prometheus.GaugeVec
-	lagAge      *prometheus.GaugeVec
-	up          *prometheus.GaugeVec
-	still       *prometheus.GaugeVec
-	filled      *prometheus.GaugeVec
-	refills     *prometheus.GaugeVec
 	stages      *prometheus.HistogramVec
 	runs        *prometheus.GaugeVec
 	timersDue   prometheus.Gauge
@@ -27,10 +20,14 @@ type Metrics struct {
 	notified    *prometheus.CounterVec
 	tableReads  *prometheus.CounterVec
 	liveDelay   prometheus.Histogram
-	registry    *prometheus.Registry
+	logged      *prometheus.CounterVec
+	relay       *relayBoard
+	partitions  *partitionBoard
+	system      *systemBoard
+	registry    prometheus.Registerer
 }
 
-func newMetrics(reg *prometheus.Registry, version string) *Metrics {
+func newMetrics(reg prometheus.Registerer, version string) *Metrics {
 	// From a cached append's tenth of a millisecond to a request that gave up.
 	latency := []float64{.0002, .0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10}
 	m := &Metrics{
@@ -43,27 +40,6 @@ func newMetrics(reg *prometheus.Registry, version string) *Metrics {
 		appendGroup: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "salon_append_group_size", Help: "Commands that shared one commit.", Buckets: prometheus.ExponentialBuckets(1, 2, 10),
 		}),
-		relayLag: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "salon_relay_lag_events", Help: "Positions between the store's head and the relay. On EventStoreDB positions are not counts.",
-		}),
-		relayLagAge: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "salon_relay_lag_seconds", Help: "Age of the oldest event that is not in Kafka yet.",
-		}),
-		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "salon_projection_lag_events", Help: "Records between the log's end and the stored offset.",
-		}, []string{"projection", "topic", "partition"}),
-		lagAge: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "salon_projection_lag_seconds", Help: "How long the oldest record that is not applied has been waiting, since its event was recorded; 0 when there is none.",
-		}, []string{"projection", "topic", "partition"}),
-		up: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "salon_projection_partition_stopped", Help: "1 while a partition is stopped by an error.",
-		}, []string{"projection", "topic", "partition"}),
-		filled: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "salon_projection_filled_events", Help: "Events that the log lacked and the event store had, since this process has the partition.",
-		}, []string{"projection", "topic", "partition"}),
-		refills: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "salon_projection_refills", Help: "Times that a Redis view had lost something and was filled again from its table, since this process has the partition.",
-		}, []string{"projection", "topic", "partition"}),
 		stages: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "salon_projection_stage_seconds", Buckets: latency,
 			Help: "How long the first event of each batch took: relay, from the store to the log; kafka, from there to the projector; engine, until its batch began; target, the batch with its transaction.",
@@ -81,9 +57,6 @@ func newMetrics(reg *prometheus.Registry, version string) *Metrics {
 		notified: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "salon_notifications_total", Help: "Notifications that this process sent, parked, or found too old to send.",
 		}, []string{"outcome"}),
-		still: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "salon_projection_still_seconds", Help: "How long a projection's partition has been behind without moving: its health.",
-		}, []string{"projection", "topic", "partition"}),
 		tableReads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "salon_table_reads_total",
 			Help: "Reads of the reads database, by the copy that answered. why tells, of the primary, what kept the replica from it: late, behind (of the read's token) or failed.",
@@ -91,13 +64,23 @@ func newMetrics(reg *prometheus.Registry, version string) *Metrics {
 		liveDelay: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "salon_live_delay_seconds", Help: "From when a message was recorded until it was sent to a socket that had all before it.", Buckets: latency,
 		}),
-		registry: reg,
+		logged: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "salon_log_records_total", Help: "Lines of the log, by level. An error is something that a person must act on.",
+		}, []string{"level"}),
+		relay:      newRelayBoard(),
+		partitions: newPartitionBoard(),
+		system:     newSystemBoard(),
+		registry:   reg,
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "salon_build_info", Help: "The version that runs.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	info.Set(1)
-	reg.MustRegister(m.requests, m.appendTime, m.appendGroup, m.relayLag, m.relayLagAge, m.lag, m.lagAge, m.up, m.still, m.filled, m.refills, m.stages, m.runs, m.notified, m.timersDue, m.timersLate, m.tableReads, m.liveDelay, info)
+	// From the start: of a counter that appears with its first error, nobody sees that it grew.
+	m.logged.WithLabelValues(slog.LevelError.String())
+	m.notified.WithLabelValues("parked")
+	reg.MustRegister(m.requests, m.appendTime, m.appendGroup, m.stages, m.runs, m.timersDue, m.timersLate, m.notified, m.tableReads, m.liveDelay, m.logged,
+		m.relay, m.partitions, m.system, info)
 	return m
 }
 
@@ -112,35 +95,10 @@ func (m *Metrics) Commit(group int, took time.Duration) {
 	m.appendTime.Observe(took.Seconds())
 }
 
-// Relay notes how far the relay is behind.
-func (m *Metrics) Relay(events uint64, behind time.Duration) {
-	m.relayLag.Set(float64(events))
-	m.relayLagAge.Set(behind.Seconds())
-}
-
 // Timers notes how many timers are due, and how long the oldest has been.
 func (m *Metrics) Timers(due int, late time.Duration) {
 	m.timersDue.Set(float64(due))
 	m.timersLate.Set(late.Seconds())
-}
-
-// Projection notes how far one partition of a projection is behind, whether an error stopped it, and how many events it
-// had to take from the store.
-func (m *Metrics) Projection(projection, topic string, partition int32, events int64, behind time.Duration, stopped bool, filled int64) {
-	labels := []string{projection, topic, strconv.Itoa(int(partition))}
-	m.lag.WithLabelValues(labels...).Set(float64(events))
-	m.lagAge.WithLabelValues(labels...).Set(behind.Seconds())
-	s := 0.0
-	if stopped {
-		s = 1
-	}
-	m.up.WithLabelValues(labels...).Set(s)
-	m.filled.WithLabelValues(labels...).Set(float64(filled))
-}
-
-// Refills notes how often one partition of a view was filled again.
-func (m *Metrics) Refills(projection, topic string, partition int32, n int) {
-	m.refills.WithLabelValues(projection, topic, strconv.Itoa(int(partition))).Set(float64(n))
 }
 
 // Stage notes how long one stage of the way to a projection's rows took of one event.
@@ -158,11 +116,6 @@ func (m *Metrics) Run(projection, kind, phase string, numbers map[string]int64) 
 
 // Notification notes what became of a notification that was to leave the system.
 func (m *Metrics) Notification(outcome string) { m.notified.WithLabelValues(outcome).Inc() }
-
-// Still notes how long one partition of a projection has been behind without moving.
-func (m *Metrics) Still(projection, topic string, partition int32, still time.Duration) {
-	m.still.WithLabelValues(projection, topic, strconv.Itoa(int(partition))).Set(still.Seconds())
-}
 
 // TableRead notes which copy of the reads database answered, and why not the replica.
 func (m *Metrics) TableRead(copy, why string) { m.tableReads.WithLabelValues(copy, why).Inc() }
@@ -198,8 +151,19 @@ func (m *Metrics) Pool(name string, stats func() (open, inUse int, waited int64)
 	gauge("salon_pool_waits", "Times that somebody waited for a connection.", func() float64 { _, _, w := stats(); return float64(w) })
 }
 
+// Disk exposes how full the file system is that this process writes to.
+func (m *Metrics) Disk(now func() (free, size int64)) {
+	m.registry.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "salon_disk_free_bytes", Help: "Free on the file system of this process's folder."},
+			func() float64 { free, _ := now(); return float64(free) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "salon_disk_size_bytes", Help: "Size of that file system."},
+			func() float64 { _, size := now(); return float64(size) }),
+	)
+}
+
 // LiveNumbers are what the live gateway counts.
 type LiveNumbers struct {
+	Follows                                                 bool  // it hears the log, now
 	Sockets, Rooms, WindowBytes                             int   // now
 	Messages, Frames, Bytes, Resyncs, PageReads, StoreReads int64 // since the start
 }
@@ -209,6 +173,7 @@ func (m *Metrics) Live(numbers func() LiveNumbers) {
 	gauge := func(name, help string, value func(LiveNumbers) int) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value(numbers())) }))
 	}
+	gauge("salon_live_follows", "1 while this process hears the log of chat.", func(n LiveNumbers) int { return int(one(n.Follows)) })
 	counter := func(name, help string, value func(LiveNumbers) int64) {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(value(numbers())) }))
 	}

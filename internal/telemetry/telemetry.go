@@ -43,10 +43,11 @@ type Telemetry struct {
 func New(ctx context.Context, c Config) (*Telemetry, error) {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	metrics := newMetrics(reg, c.Version)
 	t := &Telemetry{
-		Log:      slog.New(slog.NewJSONHandler(c.LogTo, &slog.HandlerOptions{Level: c.LogLevel})),
+		Log:      slog.New(counting{slog.NewJSONHandler(c.LogTo, &slog.HandlerOptions{Level: c.LogLevel}), metrics}),
 		Registry: reg,
-		Metrics:  newMetrics(reg, c.Version),
+		Metrics:  metrics,
 		Tracer:   noop.NewTracerProvider().Tracer("salon"),
 		shutdown: func(context.Context) error { return nil },
 	}
