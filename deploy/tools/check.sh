@@ -6,6 +6,7 @@
 #   lint       golangci-lint
 #   generated  the generated files that are committed are what the code generates
 #   scripts    shellcheck, yamllint, actionlint
+#   monitoring the files of Prometheus, Alertmanager and Grafana are what these take, and every rule passes its tests
 #   tests      every test, under the race detector; their output also goes to .run/go-test.log
 #   faults     the fault suite for SALON_TEST_FAULTS (60) faults; more than 60 are counted over several runs, each of at
 #              most SALON_TEST_FAULTS_TIME (60m); `make test` takes a shorter form among its tests
@@ -57,7 +58,7 @@ phase_scripts() {
   need_packages shellcheck=shellcheck yamllint=yamllint
   # What git knows or would take, so that a new script is checked before its first commit.
   mapfile -t yamls < <(in_tree '*.yml' '*.yaml' '.yamllint')
-  mapfile -t shells < <(in_tree '*.sh' '.ci/*')
+  mapfile -t shells < <(in_tree '*.sh' '.ci/*' deploy/notify)
   shellcheck -x "${shells[@]}"
   yamllint --strict "${yamls[@]}"
   "$("$here/tools.sh" path actionlint)"
@@ -65,9 +66,11 @@ phase_scripts() {
 
 in_tree() { git ls-files --cached --others --exclude-standard -- "$@" | sort -u; }
 
+phase_monitoring() { "$here/monitoring.sh"; }
+
 phase_tests() {
   # The race detector needs a C compiler.
-  need_packages gcc=gcc /usr/include/stdio.h=libc6-dev strace=strace
+  need_packages gcc=gcc /usr/include/stdio.h=libc6-dev strace=strace curl=curl prometheus=prometheus prometheus-alertmanager=prometheus-alertmanager
   # -p 2: the servers work on the same cores; more packages at once only add time-outs. -vet=off: vet has its own phase.
   go test -race -count=1 -vet=off -p 2 -timeout 20m ./... 2>&1 | tee "$RUN/go-test.log"
 }
@@ -111,6 +114,6 @@ if [[ ${1:-} == --one ]]; then
 elif (($#)); then
   main "$@"
 else
-  sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+  sed -n '2,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
   exit 2
 fi

@@ -114,6 +114,7 @@ func general() []Library {
 		{Path: "go.opentelemetry.io", In: everywhere, Why: notDomain + "; a decision is not traced from inside"},
 		{Path: "golang.org/x", In: everywhere, Why: notDomain},
 		{Path: "github.com/google/go-cmp", Why: testsOnly},
+		{Path: "go.yaml.in/yaml/v3", Why: testsOnly},
 		{Path: "pgregory.net/rapid", Why: testsOnly},
 		{Path: "go.uber.org/goleak", Why: testsOnly},
 		{Path: "github.com/anishathalye/porcupine", Why: testsOnly},
