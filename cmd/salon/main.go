@@ -62,7 +62,7 @@ func usage(err error) error {
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process as it would any other
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 

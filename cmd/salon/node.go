@@ -91,9 +91,10 @@ type node struct {
 	masters    [][]byte       // the first wraps; none: personal texts stay sealed here
 	erasures   audit.Erasures // no path: none are known
 	verifier   *auth.Verifier
-	listener   net.Listener // of the API; nil when no role answers HTTP
-	writes     bool         // it takes commands over HTTP
-	alone      bool         // the only process of the system, by the lock of its data folder: no elections
+	listener   net.Listener  // of the API; nil when no role answers HTTP
+	writes     bool          // it takes commands over HTTP
+	drain      time.Duration // how long it goes on serving once it was told to stop
+	alone      bool          // the only process of the system, by the lock of its data folder: no elections
 
 	store      store
 	reads      *reads.DB
@@ -111,7 +112,8 @@ type node struct {
 	refusals   *commands.Refusals
 	webhook    *notify.Endpoint // of notifications; nil: they stay in the inboxes
 
-	movement movement // of the projections that run here
+	leaving  atomic.Bool // told to stop: /readyz says so
+	movement movement    // of the projections that run here
 
 	partitions sync.Map // topic → int
 }
@@ -185,11 +187,20 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 		server = n.newServer(keys, has)
 	}
 	group, ctx := errgroup.WithContext(ctx)
+	// What callers are connected to outlives the rest by the grace, so that whoever shares them out hears of it first. Who
+	// leads, and what a partition is projected by, is given away at once: others wait for it.
+	edge, close := context.WithCancel(context.WithoutCancel(ctx))
+	defer close()
+	group.Go(func() error {
+		n.grace(ctx)
+		close()
+		return nil
+	})
 	if n.replica != nil {
-		group.Go(func() error { return n.replica.Run(ctx) })
+		group.Go(func() error { return n.replica.Run(edge) })
 	}
 	if server != nil {
-		group.Go(func() error { return n.refusals.Run(ctx) })
+		group.Go(func() error { return n.refusals.Run(edge) })
 	}
 	if has(roleRelay) {
 		n.relay = &relay.Relay{
@@ -230,14 +241,14 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 		group.Go(func() error { return indexer.Run(ctx) })
 	}
 	if n.live != nil {
-		group.Go(func() error { return n.live.Run(ctx) })
+		group.Go(func() error { return n.live.Run(edge) })
 	}
 	if server != nil {
 		n.tel.Log.InfoContext(ctx, "serving", "address", n.listener.Addr().String(), "roles", roles)
-		group.Go(func() error { return server.Run(ctx, n.listener) })
+		group.Go(func() error { return server.Run(edge, n.listener) })
 	}
 	if n.http.MetricsListen != "" {
-		group.Go(func() error { return n.serveMetrics(ctx) })
+		group.Go(func() error { return n.serveMetrics(edge) })
 	}
 	group.Go(func() error { return n.observe(ctx) })
 	n.tel.Metrics.Disk(n.disk)
@@ -245,6 +256,17 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 		group.Go(func() error { return n.observeSystem(ctx) })
 	}
 	return group.Wait()
+}
+
+// grace waits until the process is to stop, says so on /readyz, and then as long as a load balancer needs to hear it.
+func (n *node) grace(ctx context.Context) {
+	<-ctx.Done()
+	n.leaving.Store(true)
+	if n.drain == 0 {
+		return
+	}
+	n.tel.Log.InfoContext(ctx, "draining", "for", n.drain.String())
+	<-time.After(n.drain)
 }
 
 // openEvents opens the event store that the URL names.

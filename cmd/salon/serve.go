@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"time"
 
 	"github.com/dangdangsalon/salon/audit/seal"
 	"github.com/dangdangsalon/salon/internal/auth"
@@ -23,6 +24,8 @@ type serveCmd struct {
 
 // serveSettings are what nodes on real servers are told, whatever their roles.
 type serveSettings struct {
+	Drain time.Duration `help:"How long it goes on serving after it was told to stop, while /readyz says 503: as long as the load balancer takes to look twice. Then requests end, and sockets are sent to another node. A second signal ends it at once." default:"0s"`
+
 	config.Servers       `embed:""`
 	config.Replica       `embed:""`
 	config.Secrets       `embed:""`
@@ -55,6 +58,9 @@ func (c *serveCmd) check() (found checked, err error) {
 	if found.answers && c.AuthJWKS == "" && c.AuthIssuer == "" && c.AuthKeyFile == "" {
 		errs = append(errs, errors.New("nobody could sign in: give --auth-jwks, --auth-issuer or --auth-key-file (salon keys DIR makes one)"))
 	}
+	if c.Drain < 0 || c.Drain > time.Minute {
+		errs = append(errs, fmt.Errorf("--drain: %v is not within 0s and 1m", c.Drain))
+	}
 	return found, usage(errors.Join(errs...))
 }
 
@@ -67,7 +73,7 @@ func (c *serveCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return usage(err)
 	}
-	n := &node{servers: c.Servers, replicas: c.Replica, http: c.HTTP, tel: tel, watchFront: c.WatchFront, webhook: call.webhook}
+	n := &node{servers: c.Servers, replicas: c.Replica, http: c.HTTP, tel: tel, watchFront: c.WatchFront, webhook: call.webhook, drain: c.Drain}
 	if call.administers && c.SealKeyFile != "" {
 		if n.sealing, err = sealingWith(seal.LoadKey, c.Seals, headsIn{c.Kafka, c.Topics.TopicPrefix}); err != nil {
 			return err

@@ -42,6 +42,8 @@ func (r *Relay) elect(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open Kafka: %w", err)
 	}
+	r.election.Store(client)
+	defer r.election.Store(nil)
 	polling, stop := context.WithCancel(ctx)
 	failed := make(chan error, 1)
 	polled := make(chan struct{})

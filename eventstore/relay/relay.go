@@ -71,6 +71,7 @@ type Relay struct {
 
 	position atomic.Uint64
 	leading  atomic.Bool
+	election atomic.Pointer[kgo.Client] // nil while it does not stand for it
 }
 
 // Position is how far the log has the store's events, as this relay knows; 0 while it does not lead.
@@ -83,6 +84,15 @@ func (r *Relay) Position() uint64 {
 
 // Leading reports whether this relay is the one at work.
 func (r *Relay) Leading() bool { return r.leading.Load() }
+
+// Ready reports whether this relay leads, or would at once if the leader went.
+func (r *Relay) Ready() bool {
+	if c := r.election.Load(); c != nil {
+		_, generation := c.GroupMetadata()
+		return generation >= 0
+	}
+	return r.Leading()
+}
 
 // Lag is how far the log is behind the store, as this relay knows: from where it came to when it led last, from the
 // beginning when it never did. events are positions, which EventStoreDB does not number densely; age is that of the

@@ -74,6 +74,7 @@ type Runner struct {
 
 	mu          sync.Mutex
 	subscribers []*subscriber
+	waits       error // why it has not begun; nil: it has
 }
 
 // Source is what the engine needs of an event store; the contract is that of eventstore.Store.
@@ -150,6 +151,28 @@ func (r *Runner) Status() []PartitionStatus {
 		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Part, b.Part))
 	})
 	return out
+}
+
+// Ready says why the runner does nothing for its projection yet: nil once it is in its groups, whether they give it partitions
+// or not, and while its version is not live, which is no fault of its.
+func (r *Runner) Ready() error {
+	r.mu.Lock()
+	waits, subscribers := r.waits, r.subscribers
+	r.mu.Unlock()
+	switch {
+	case errors.Is(waits, ErrNotLive):
+		return nil
+	case waits != nil:
+		return fmt.Errorf("projection %s cannot start yet: %w", r.Projection.ID(), waits)
+	case len(subscribers) == 0:
+		return fmt.Errorf("projection %s has not begun yet", r.Projection.ID())
+	}
+	for _, s := range subscribers {
+		if !r.Alone && !s.joined() {
+			return fmt.Errorf("projection %s is not in its group yet", r.Projection.ID())
+		}
+	}
+	return nil
 }
 
 // Run projects until ctx ends. An error is one of configuration.
@@ -285,6 +308,9 @@ func (r *Runner) committed(b *batch, began time.Time) {
 func (r *Runner) prepare(ctx context.Context) ([]kadm.TopicDetail, error) {
 	for failures := 1; ; failures++ {
 		topics, err := r.tryPrepare(ctx)
+		r.mu.Lock()
+		r.waits = err
+		r.mu.Unlock()
 		if err == nil || ctx.Err() != nil {
 			return topics, nil //nolint:nilerr // asked to stop: what failed after that is no news
 		}

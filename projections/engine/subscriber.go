@@ -81,6 +81,17 @@ func (s *subscriber) Subscribe(ctx context.Context, _ string) (<-chan *message.M
 	return s.out, nil
 }
 
+// joined tells whether the client is in its group.
+func (s *subscriber) joined() bool {
+	select {
+	case <-s.opened:
+		_, generation := s.client.GroupMetadata()
+		return generation >= 0
+	default:
+		return false
+	}
+}
+
 // Close finishes the running batches and leaves the group. It may be called twice.
 func (s *subscriber) Close() error {
 	s.close.Do(func() { close(s.closing) })
