@@ -175,6 +175,30 @@ type Migration struct {
 	AppliedAt time.Time // zero while pending
 }
 
+// NewerSchemaError says that a database was changed by a later release in a way that this one cannot run on.
+//
+// A step of a schema that only adds leaves older releases running, and does not bring this about. One that takes something away
+// makes the table events_floor (of the reads database reads_floor; one column, least BIGINT, in one row) where it is not there,
+// and writes there the first step that a release must know to do without what is gone: at least the step before. It belongs to a
+// release after the one whose processes stopped using it.
+type NewerSchemaError struct {
+	Database string // "event store" or "reads database"
+	Floor    int64
+	Knows    int64 // the last step of this release
+}
+
+func (e *NewerSchemaError) Error() string {
+	return fmt.Sprintf("the %s was changed by a later release: it takes one that knows the step %d of its schema, and this one (%d) does not: run a later release", e.Database, e.Floor, e.Knows)
+}
+
+// CheckFloor is for whoever knows how to ask: floor is what the database demands, 0 when it says nothing.
+func CheckFloor(database string, floor, knows int64) error {
+	if floor > knows {
+		return &NewerSchemaError{database, floor, knows}
+	}
+	return nil
+}
+
 // The errors of a store. Everything else it returns is wrapped context or a bug.
 var (
 	// ErrUnavailable: the store cannot be reached or refused to start the work; nothing was done.

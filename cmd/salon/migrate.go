@@ -20,6 +20,7 @@ import (
 type migrateCmd struct {
 	Up     migrateUpCmd     `cmd:"" help:"Apply what is missing, to the event store and the reads database."`
 	Status migrateStatusCmd `cmd:"" help:"Show which steps are applied."`
+	Check  migrateCheckCmd  `cmd:"" help:"Say whether this release can run on the databases as they are; exit 1 and why when not. It changes nothing."`
 	Down   migrateDownCmd   `cmd:"" help:"Undo the last step of the reads database. The event store is never migrated down: it is the truth."`
 }
 

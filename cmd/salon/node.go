@@ -153,8 +153,8 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 		}
 		defer func() { err = errors.Join(err, n.redis.Close()) }()
 	}
-	if (has(roleReadAPI) || has(roleReactor) || has(roleLive)) && !n.alone {
-		if err := n.checkReads(ctx); err != nil {
+	if n.reads != nil && !n.alone {
+		if err := n.checkReads(ctx, has(roleReadAPI) || has(roleReactor) || has(roleLive)); err != nil {
 			return err
 		}
 	}
@@ -331,12 +331,12 @@ func (n *node) checkTopics(ctx context.Context) error {
 	return nil
 }
 
-// checkReads refuses a reads database that lacks the tables of this release: every read would fail. One that is away
-// may come later.
-func (n *node) checkReads(ctx context.Context) error {
+// checkReads refuses a reads database that lacks the tables of this release, when reads would fail for it, and one that lacks them
+// since a later release took them away. One that is away may come later.
+func (n *node) checkReads(ctx context.Context, reading bool) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	if err := n.reads.Check(ctx); errors.Is(err, reads.ErrNotMigrated) {
+	if err := n.reads.Check(ctx); reading && errors.Is(err, reads.ErrNotMigrated) || errors.As(err, new(*eventstore.NewerSchemaError)) {
 		return err
 	}
 	return nil

@@ -80,9 +80,13 @@ const lastMigration = 5
 
 // checkSchema asks by the read pool: goose would need a connection of its own at every start.
 func (s *Store) checkSchema(ctx context.Context) error {
-	var at int64
+	var at, floor int64
 	var encoding string
-	err := s.read.QueryRow(ctx, "SELECT coalesce(max(version_id), 0), current_setting('server_encoding') FROM events_migrations WHERE is_applied").Scan(&at, &encoding)
+	var demands bool
+	err := s.read.QueryRow(ctx, "SELECT coalesce(max(version_id), 0), current_setting('server_encoding'), to_regclass('events_floor') IS NOT NULL FROM events_migrations WHERE is_applied").Scan(&at, &encoding, &demands)
+	if err == nil && demands {
+		err = s.read.QueryRow(ctx, "SELECT coalesce(max(least), 0) FROM events_floor").Scan(&floor)
+	}
 	var refused *pgconn.PgError
 	switch {
 	case errors.As(err, &refused) && refused.Code == "42P01": // undefined_table
@@ -98,5 +102,5 @@ func (s *Store) checkSchema(ctx context.Context) error {
 		// Names and hashes are of UTF-8; what another encoding cannot hold would fail a whole group.
 		return fmt.Errorf("the event store's database has encoding %s: create it with ENCODING 'UTF8'", encoding)
 	}
-	return nil
+	return eventstore.CheckFloor("event store", floor, lastMigration)
 }

@@ -146,7 +146,16 @@ func checkSchema(ctx context.Context, db *sql.DB) error {
 	if pending {
 		return ErrNotMigrated
 	}
-	return nil
+	var demands, floor int64
+	err = db.QueryRowContext(ctx, "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = 'events_floor'").Scan(&demands)
+	if err == nil && demands > 0 {
+		err = db.QueryRowContext(ctx, "SELECT COALESCE(MAX(least), 0) FROM events_floor").Scan(&floor)
+	}
+	if err != nil {
+		return fmt.Errorf("check the event store's schema: %w", err)
+	}
+	steps := p.ListSources()
+	return eventstore.CheckFloor("event store", floor, steps[len(steps)-1].Version)
 }
 
 // Migrate brings a file's schema up to date, making the file if it is not there.

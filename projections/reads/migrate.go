@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/pressly/goose/v3"
+
+	"github.com/dangdangsalon/salon/eventstore"
 )
 
 var errBadConn = driver.ErrBadConn
@@ -85,7 +87,8 @@ func (db *DB) Migrations(ctx context.Context) ([]Migration, error) {
 	return out, nil
 }
 
-// Check returns ErrNotMigrated while a step is pending. It changes nothing.
+// Check returns ErrNotMigrated while a step is pending, and an eventstore.NewerSchemaError when a later release has taken away what
+// this one needs. It changes nothing.
 func (db *DB) Check(ctx context.Context) error {
 	p, err := db.provider()
 	if err != nil {
@@ -98,5 +101,18 @@ func (db *DB) Check(ctx context.Context) error {
 	if pending {
 		return ErrNotMigrated
 	}
-	return nil
+	schema := "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'reads_floor'"
+	if db.dialect == SQLite {
+		schema = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = 'reads_floor'"
+	}
+	var demands, floor int64
+	err = db.read.QueryRowContext(ctx, schema).Scan(&demands)
+	if err == nil && demands > 0 {
+		err = db.read.QueryRowContext(ctx, "SELECT COALESCE(MAX(least), 0) FROM reads_floor").Scan(&floor)
+	}
+	if err != nil {
+		return fmt.Errorf("check the reads database: %w", err)
+	}
+	steps := p.ListSources()
+	return eventstore.CheckFloor("reads database", floor, steps[len(steps)-1].Version)
 }
