@@ -30,6 +30,7 @@ type cli struct {
 	Demo          demoCmd          `cmd:"" help:"Book, chat, move and cancel against a running system, showing each step."`
 	Chat          chatCmd          `cmd:"" help:"Talk in a room, from a terminal or a script."`
 	Migrate       migrateCmd       `cmd:"" help:"Bring the databases' schemas up to date, or show or undo that."`
+	Rollout       rolloutCmd       `cmd:"" help:"Replace a system's nodes by another release's, one by one, without an interruption; take it back when that goes badly."`
 	Topics        topicsCmd        `cmd:"" help:"Make or check the Kafka topics."`
 	Keys          keysCmd          `cmd:"" help:"Make the keys that nodes on real servers share; change the master key."`
 	Person        personCmd        `cmd:"" help:"Hand out all that is kept of a person, or erase them."`

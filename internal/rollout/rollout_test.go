@@ -1,0 +1,370 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// world is a system whose nodes are pages of metrics. It is a driver that can be killed: from its n-th call on.
+type world struct {
+	server *httptest.Server
+
+	mu     sync.Mutex
+	runs   map[string]string // node → release
+	saved  map[string]bool   // releases whose configuration was asked for
+	done   []string          // calls
+	bad    map[string]string // release → what is wrong with it
+	lives  int               // calls until the rollout is killed; 0: it is not
+	killed func()            // ends the rollout's context, as far as it would notice
+	counts map[string]int    // answers of a node, and how often each was looked at
+}
+
+var errKilled = errors.New("killed")
+
+func newWorld(t *testing.T) *world {
+	w := &world{runs: map[string]string{}, saved: map[string]bool{}, bad: map[string]string{}, counts: map[string]int{}, killed: func() {}}
+	w.server = httptest.NewServer(w)
+	t.Cleanup(w.server.Close)
+	return w
+}
+
+// ServeHTTP is what each node answers, at /NODE/readyz and /NODE/metrics.
+func (w *world) ServeHTTP(out http.ResponseWriter, r *http.Request) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	node, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	wrong := w.bad[w.runs[node]]
+	if path == "readyz" {
+		if wrong == "unready" {
+			out.WriteHeader(http.StatusServiceUnavailable)
+			fmt.Fprint(out, "the store is away")
+		}
+		return
+	}
+	w.counts[node] += 10
+	fmt.Fprintf(out, "salon_http_request_seconds_count{method=\"GET\",route=\"/\",status=\"200\"} %d\n", w.counts[node])
+	fmt.Fprintf(out, "salon_http_request_seconds_count{method=\"GET\",route=\"/\",status=\"503\"} %d\n", w.counts[node])
+	slow := 0.001
+	switch wrong {
+	case "failing":
+		fmt.Fprintf(out, "salon_http_request_seconds_count{method=\"GET\",route=\"/\",status=\"500\"} %d\n", w.counts[node])
+	case "stopped":
+		fmt.Fprint(out, "salon_projection_partition_stopped{partition=\"1\",projection=\"stats_v1\"} 1\n")
+	case "slow":
+		slow = 0.5
+	}
+	fmt.Fprintf(out, "salon_http_request_seconds_sum{method=\"GET\",route=\"/\",status=\"200\"} %g\n", float64(w.counts[node])*slow)
+	fmt.Fprint(out, "salon_projection_partition_stopped{partition=\"7\",projection=\"stats_v1\"} 1\n") // it was so before
+}
+
+// call is one call of the driver. The one that kills may have done its work.
+func (w *world) call(what string, work func() error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.lives == 1 {
+		if len(w.done)%2 == 0 {
+			_ = work()
+		}
+		w.killed()
+		return errKilled
+	}
+	w.lives = max(0, w.lives-1)
+	w.done = append(w.done, what)
+	return work()
+}
+
+func (w *world) is(version, wrong string) error {
+	if w.bad[version] == wrong {
+		return errors.New(wrong)
+	}
+	return nil
+}
+
+func (w *world) Save(_ context.Context, version, dir string) error {
+	return w.call("save "+version, func() error {
+		w.saved[version] = true
+		return os.WriteFile(filepath.Join(dir, "config"), []byte(version), 0o600)
+	})
+}
+
+func (w *world) Check(_ context.Context, version, _ string, _ time.Time) error {
+	return w.call("check "+version, func() error { return w.is(version, "incompatible") })
+}
+
+func (w *world) Migrate(_ context.Context, version, _ string) error {
+	return w.call("migrate "+version, func() error { return w.is(version, "unmigrated") })
+}
+
+func (w *world) Replace(_ context.Context, node, version, dir string) error {
+	return w.call("replace "+node+" "+version, func() error {
+		if b, err := os.ReadFile(filepath.Join(dir, "config")); err != nil || string(b) != version {
+			return fmt.Errorf("the configuration of %s is %q: %w", version, b, err)
+		}
+		w.runs[node] = version
+		w.counts[node] = 0
+		return nil
+	})
+}
+
+func (w *world) Address(_ context.Context, node string) (string, error) {
+	return w.server.URL + "/" + node, nil
+}
+
+func (w *world) Smoke(_ context.Context, version, _ string) error {
+	return w.call("smoke", func() error { return w.is(version, "smoking") })
+}
+
+func (w *world) Forget(_ context.Context, version, _ string) error {
+	return w.call("forget "+version, func() error { return nil })
+}
+
+var three = []string{"projector-a", "commands-a", "commands-b"}
+
+func (w *world) rollout(dir string, told *[]string) *Rollout {
+	return New(Config{
+		Dir: dir, Driver: w, Nodes: three, Ready: 400 * time.Millisecond, Settle: time.Millisecond, Watch: 2 * time.Millisecond, Keep: 2,
+		Tell: func(_ context.Context, kind, _ string) {
+			if told != nil {
+				*told = append(*told, kind)
+			}
+		},
+	})
+}
+
+func (w *world) all(t *testing.T, version string) {
+	t.Helper()
+	for _, n := range three {
+		if w.runs[n] != version {
+			t.Errorf("%s runs %s, not %s", n, w.runs[n], version)
+		}
+	}
+}
+
+func state(t *testing.T, dir string) State {
+	t.Helper()
+	s, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestReadersAreReplacedBeforeWritersAndBackTheOtherWay(t *testing.T) {
+	t.Parallel()
+	w, dir := newWorld(t), t.TempDir()
+	var told []string
+	for _, v := range []string{"v1", "v2"} {
+		if err := w.rollout(dir, &told).To(t.Context(), v, ""); err != nil {
+			t.Fatal(err)
+		}
+		w.all(t, v)
+	}
+	if err := w.rollout(dir, &told).Back(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	w.all(t, "v1")
+	want := "save v2, check v2, migrate v2, replace projector-a v2, smoke, replace commands-a v2, replace commands-b v2, smoke, smoke, " +
+		"check v1, replace commands-b v1, replace commands-a v1, smoke, replace projector-a v1, smoke, smoke"
+	if got := strings.Join(w.done[len(w.done)-16:], ", "); got != want {
+		t.Errorf("called\n%s\nwant\n%s", got, want)
+	}
+	if got := strings.Join(told, " "); got != "start success start success start rollback" {
+		t.Errorf("told %s", got)
+	}
+	env, err := os.ReadFile(filepath.Join(dir, "versions.env"))
+	if err != nil || !strings.Contains(string(env), "SALON_VERSION=v1\nSALON_VERSION_COMMANDS_A=v1\n") {
+		t.Errorf("versions.env: %s, %v", env, err)
+	}
+}
+
+func TestABadReleaseIsTakenBackByItself(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ wrong, says, touched string }{
+		{"incompatible", "nothing was touched: incompatible", ""},
+		{"unmigrated", "migration: unmigrated", ""},
+		{"unready", "projector-a is not ready after 400ms: 503 Service Unavailable: the store is away", "projector-a"},
+		{"stopped", "a projection stands still that did not before", "projector-a"},
+		{"failing", "projector-a failed", "projector-a"},
+		{"smoking", "smoke test, with projector replaced: smoking", "projector-a"},
+	} {
+		t.Run(c.wrong, func(t *testing.T) {
+			t.Parallel()
+			w, dir := newWorld(t), t.TempDir()
+			if err := w.rollout(dir, nil).To(t.Context(), "v1", ""); err != nil {
+				t.Fatal(err)
+			}
+			w.bad["bad"] = c.wrong
+			var told []string
+			err := w.rollout(dir, &told).To(t.Context(), "bad", "")
+			if err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("it says %v, want %q", err, c.says)
+			}
+			w.all(t, "v1")
+			if back := slices.Contains(w.done, "replace projector-a v1"); !back {
+				t.Error("v1 was never there")
+			}
+			if got := slices.Contains(w.done, "replace projector-a bad"); got != (c.touched != "") {
+				t.Errorf("touched: %v", w.done)
+			}
+			if s := state(t, dir); s.Current != "v1" || s.Run != nil {
+				t.Errorf("state: %+v", s)
+			}
+			if c.wrong != "incompatible" && strings.Join(told, " ") != "start failure rollback" {
+				t.Errorf("told %v", told)
+			}
+		})
+	}
+}
+
+func TestASlowReleaseIsToldOfAndStays(t *testing.T) {
+	t.Parallel()
+	w, dir := newWorld(t), t.TempDir()
+	if err := w.rollout(dir, nil).To(t.Context(), "v1", ""); err != nil {
+		t.Fatal(err)
+	}
+	w.bad["tardy"] = "slow"
+	var told []string
+	r := w.rollout(dir, &told)
+	r.cfg.Watch = 200 * time.Millisecond
+	if err := r.To(t.Context(), "tardy", ""); err != nil {
+		t.Fatal(err)
+	}
+	w.all(t, "tardy")
+	if got := strings.Join(told, " "); got != "start latency success" {
+		t.Errorf("told %s", got)
+	}
+}
+
+// A rollout is killed at each call of its driver, whether the call had done its work or not, and the same is called again: until
+// it is not killed any more. However often that was, all nodes then run one release, and the journal says the same.
+func TestARolloutThatIsKilledAnywhereGoesOn(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ wrong, ends string }{{"", "v2"}, {"failing", "v1"}, {"smoking", "v1"}} {
+		for at := 1; ; at++ {
+			w, dir := newWorld(t), t.TempDir()
+			if err := w.rollout(dir, nil).To(t.Context(), "v1", ""); err != nil {
+				t.Fatal(err)
+			}
+			w.bad["v2"] = c.wrong
+			ctx, cancel := context.WithCancel(t.Context())
+			w.lives, w.killed = at, cancel
+			err := w.rollout(dir, nil).To(ctx, "v2", "")
+			through := ctx.Err() == nil
+			cancel()
+			w.lives = 0
+			if !through {
+				if again := w.rollout(dir, nil).To(t.Context(), "v2", ""); (again == nil) != (c.wrong == "") {
+					t.Fatalf("%q, killed at call %d: %v, then %v", c.wrong, at, err, again)
+				}
+			}
+			w.all(t, c.ends)
+			if s := state(t, dir); s.Current != c.ends || s.Run != nil || slices.ContainsFunc(slices.Collect(maps.Values(s.Nodes)), func(v string) bool { return v != c.ends }) {
+				t.Errorf("%q, killed at call %d: %+v", c.wrong, at, s)
+			}
+			if through {
+				break
+			}
+		}
+	}
+}
+
+func TestWhatWasInterruptedIsTakenBackWhenAskedFor(t *testing.T) {
+	t.Parallel()
+	w, dir := newWorld(t), t.TempDir()
+	if err := w.rollout(dir, nil).To(t.Context(), "v1", ""); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	w.lives, w.killed = 7, cancel
+	if err := w.rollout(dir, nil).To(ctx, "v2", ""); err == nil || !strings.Contains(err.Error(), "interrupted") {
+		t.Errorf("killed: %v", err)
+	}
+	w.lives = 0
+	for _, call := range []func() error{
+		func() error { return w.rollout(dir, nil).To(t.Context(), "v3", "") },
+		func() error { return w.rollout(dir, nil).Back(t.Context(), "v0") },
+	} {
+		if err := call(); !errors.As(err, new(*RefusedError)) {
+			t.Errorf("something else while it is under way: %v", err)
+		}
+	}
+	if err := w.rollout(dir, nil).Back(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "somebody asked for that") {
+		t.Errorf("taken back: %v", err)
+	}
+	w.all(t, "v1")
+}
+
+func TestTwoAtOnceAreOneAndARefusal(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f, err := open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t)
+	if err := w.rollout(dir, nil).To(t.Context(), "v1", ""); !errors.Is(err, ErrBusy) {
+		t.Errorf("the second: %v", err)
+	}
+	if err := f.close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.rollout(dir, nil).To(t.Context(), "v1", ""); err != nil {
+		t.Errorf("after the first: %v", err)
+	}
+}
+
+func TestOldReleasesAreForgottenButNotTheOneToGoBackTo(t *testing.T) {
+	t.Parallel()
+	w, dir := newWorld(t), t.TempDir()
+	for _, v := range []string{"v1", "v2", "v3"} {
+		if err := w.rollout(dir, nil).To(t.Context(), v, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := state(t, dir); !slices.Equal(s.Releases, []string{"v3", "v2"}) || !slices.Contains(w.done, "forget v1") {
+		t.Errorf("kept %v, called %v", s.Releases, w.done)
+	}
+	if err := w.rollout(dir, nil).Back(t.Context(), "v1"); !errors.As(err, new(*RefusedError)) {
+		t.Errorf("back to what is gone: %v", err)
+	}
+	for _, name := range []string{"", "../v1", "a b", ".part", "-x"} {
+		if err := w.rollout(dir, nil).To(t.Context(), name, ""); !errors.As(err, new(*RefusedError)) {
+			t.Errorf("the release %q: %v", name, err)
+		}
+	}
+}
+
+func TestADriverIsAProgram(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	program := filepath.Join(dir, "driver")
+	script := "#!/bin/sh\ncase $1 in address) echo noise >&2; echo http://127.0.0.1:1;; smoke) echo a; echo the last line >&2; exit 3;; check) echo \"$@ $RELEASE_DIR\" >$ROLLOUT_DIR/asked;; esac\n"
+	if err := os.WriteFile(program, []byte(script), 0o700); err != nil { //nolint:gosec // a script is run
+		t.Fatal(err)
+	}
+	c := Command{Program: program, Dir: dir}
+	if url, err := c.Address(t.Context(), "x"); err != nil || url != "http://127.0.0.1:1" {
+		t.Errorf("address: %q, %v", url, err)
+	}
+	if err := c.Smoke(t.Context(), "v1", "d"); err == nil || err.Error() != "smoke v1: the last line" {
+		t.Errorf("smoke: %v", err)
+	}
+	if err := c.Check(t.Context(), "v1", "d", time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)); err != nil {
+		t.Error(err)
+	}
+	if asked, _ := os.ReadFile(filepath.Join(dir, "asked")); string(asked) != "check v1 2026-01-02T03:04:05Z d\n" {
+		t.Errorf("asked %q", asked)
+	}
+}
