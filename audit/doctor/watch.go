@@ -17,7 +17,7 @@ func Watch(ctx context.Context, every time.Duration, look func(ctx context.Conte
 	for {
 		now := look(ctx)
 		if ctx.Err() != nil {
-			return last, nil //nolint:nilerr // asked to stop: what the end broke is no finding
+			return last, nil // asked to stop: what the end broke is no finding
 		}
 		if err := tell(now, changes(last, now)); err != nil {
 			return now, err

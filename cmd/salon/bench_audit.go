@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -162,7 +161,7 @@ func (b *auditBench) index(ctx context.Context, a audited) error {
 		return err
 	}
 	began := time.Now()
-	if _, err := (&audit.Indexer{Store: a.store, Lookups: a.store.(eventstore.Lookups), Log: slog.Default()}).Through(ctx); err != nil {
+	if _, err := (&audit.Indexer{Store: a.store, Lookups: a.store.(eventstore.Lookups), Log: warnings(b.log)}).Through(ctx); err != nil {
 		return err
 	}
 	b.report.plain("events indexed", b.perSecond(began), "/s")
@@ -364,7 +363,7 @@ func (b *auditBench) appends(ctx context.Context, url string) (err error) {
 		if err := load("alone"); err != nil {
 			return err
 		}
-		x := &audit.Indexer{Store: a.store, Lookups: a.store.(eventstore.Lookups), Log: slog.Default()}
+		x := &audit.Indexer{Store: a.store, Lookups: a.store.(eventstore.Lookups), Log: warnings(b.log)}
 		if _, err := x.Through(ctx); err != nil { // what was appended meanwhile is not this load's
 			return err
 		}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
@@ -182,7 +181,7 @@ func (b *rebuildBench) measure(ctx context.Context, servers config.Servers, w wo
 func (b *rebuildBench) rebuild(ctx context.Context, db *reads.DB, from rebuild.Source, p engine.Projection, partitions int) (r rebuild.Run, heap float64, err error) {
 	desk := &rebuild.Desk{DB: db, Of: []engine.Projection{p}}
 	w := &rebuild.Worker{
-		Desk: desk, Store: from, Codec: codec(), Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Desk: desk, Store: from, Codec: codec(), Log: warnings(b.log),
 		Ends: func(context.Context, []string) (map[rebuild.Partition]int64, error) {
 			ends := map[rebuild.Partition]int64{}
 			for part := range partitions {

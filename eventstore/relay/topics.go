@@ -172,7 +172,7 @@ func (t Topics) open(ctx context.Context) (*kgo.Client, error) {
 		return nil, errors.New("topics: a partition count is needed")
 	}
 	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(t.Brokers...), kgo.ClientID("salon-topics"),
-		kgo.WithContext(ctx), // else a broker that takes the connection and says nothing is waited for beyond it
+		kgo.WithContext(ctx),                      // else a broker that takes the connection and says nothing is waited for beyond it
 		kgo.MetadataMinAge(50 * time.Millisecond), // what was missing a moment ago must not be answered from the cache
 	}, t.KafkaOptions...)...)
 	if err != nil {
