@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/dangdangsalon/salon/domain"
 	"github.com/dangdangsalon/salon/eventstore"
 )
 
@@ -86,6 +87,32 @@ func (l Erasures) All() (all []Erasure, err error) {
 		all = append(all, e)
 	}
 	return all, nil
+}
+
+// Over are the texts as they will be when the ledger is applied: of a store that was restored, and that no node has served
+// from yet, those of erased people would open.
+func (l Erasures) Over(t Texts) (Texts, error) {
+	all, err := l.All()
+	if err != nil {
+		return nil, err
+	}
+	gone := map[[2]string]bool{}
+	for _, e := range all {
+		gone[[2]string{e.Subject, e.KeyID}] = true
+	}
+	return withoutErased{t, gone}, nil
+}
+
+type withoutErased struct {
+	Texts
+	gone map[[2]string]bool // by subject and key ID
+}
+
+func (t withoutErased) Open(ctx context.Context, s domain.Sealed) (plain string, erased bool, err error) {
+	if t.gone[[2]string{s.Subject, s.KeyID}] {
+		return "", true, nil
+	}
+	return t.Texts.Open(ctx, s)
 }
 
 // Erase deletes a person's key, which makes every text of theirs unreadable wherever it is kept, and what their requests

@@ -34,7 +34,8 @@ type pastAsked interface {
 type whichPast struct {
 	config.Servers `embed:""`
 
-	config.MasterKeys `embed:""`
+	config.MasterKeys    `embed:""`
+	config.ErasureLedger `embed:""`
 
 	Data   string `help:"Data folder of a running salon up: without --events, its process is asked." type:"path" default:"${data}"`
 	Output string `help:"table or json." default:"table" enum:"table,json" short:"o"`
@@ -52,12 +53,15 @@ func (c *whichPast) ask(ctx context.Context, work func(pastAsked) error) (err er
 		return usage(err)
 	}
 	if c.Events == "" {
+		if c.Erasures != "" {
+			return usage(errLedgerOfUp)
+		}
 		return work(socketPast{socketDesk{socketClient(socketPath(c.Data)), socketPath(c.Data)}})
 	}
 	if err := c.Need(true, false, c.Reads != "", false); err != nil {
 		return usage(err)
 	}
-	n := &node{servers: c.Servers}
+	n := &node{servers: c.Servers, erasures: audit.Erasures{Path: c.Erasures}}
 	if c.MasterKeyFile != "" {
 		if n.masters, err = masters(c.MasterKeys); err != nil {
 			return err
@@ -91,15 +95,23 @@ func (n *node) past(texts audit.Texts) *audit.Past {
 	return p
 }
 
+// texts opens personal ones, but for those of people who are in the ledger of erasures; nil without a master key.
+func (n *node) texts() (audit.Texts, error) {
+	if len(n.masters) == 0 {
+		return nil, nil //nolint:nilnil // what is sealed is shown as that
+	}
+	keys, err := n.keys()
+	if err != nil || n.erasures.Path == "" {
+		return keys, err
+	}
+	return n.erasures.Over(keys)
+}
+
 // pastDesk is the desk of who sits at a terminal of this machine.
 func (n *node) pastDesk(account string) (audit.Desk, error) {
-	var texts audit.Texts
-	if len(n.masters) > 0 {
-		keys, err := n.keys()
-		if err != nil {
-			return audit.Desk{}, err
-		}
-		texts = keys
+	texts, err := n.texts()
+	if err != nil {
+		return audit.Desk{}, err
 	}
 	return audit.NewDesk(n.past(texts), n.recordFor(commandLine(account))), nil
 }

@@ -29,7 +29,8 @@ type personExportCmd struct {
 	Person string `arg:"" help:"ROLE/SUB: customer/kim, groomer/bomnal."`
 	To     string `help:"File to write, which must not be there yet; - is the terminal." default:"-" placeholder:"FILE"`
 
-	whichPerson `embed:""`
+	config.ErasureLedger `embed:""`
+	whichPerson          `embed:""`
 }
 
 func (c *personExportCmd) Help() string {
@@ -55,6 +56,8 @@ func (c *personEraseCmd) Help() string {
 		"none of them: nodes apply it before they serve, so a restored backup loses the key again.\n\n" +
 		"  salon person erase customer/kim --confirm customer/kim"
 }
+
+var errLedgerOfUp = errors.New("--erasures is for --events: the ledger of a salon up is the one that it was started with")
 
 // whichPerson is where a person's events and key are.
 type whichPerson struct {
@@ -99,7 +102,10 @@ func (c *personExportCmd) Run(ctx context.Context, t *terminal) (err error) {
 	if err != nil {
 		return err
 	}
-	if !ask && c.MasterKeyFile == "" {
+	switch {
+	case ask && c.Erasures != "":
+		return usage(errLedgerOfUp)
+	case !ask && c.MasterKeyFile == "":
 		return usage(errors.New("--master-key-file is missing: without it a person's texts cannot be opened"))
 	}
 	out, done := t.out, func(bool) error { return nil }
@@ -111,7 +117,7 @@ func (c *personExportCmd) Run(ctx context.Context, t *terminal) (err error) {
 	if ask {
 		err = c.socket().export(ctx, who, out)
 	} else {
-		err = c.open(ctx, s.Events, audit.Erasures{}, func(n *node) error { return n.exportPerson(ctx, machineUser(), who, out) })
+		err = c.open(ctx, s.Events, audit.Erasures{Path: c.Erasures}, func(n *node) error { return n.exportPerson(ctx, machineUser(), who, out) })
 	}
 	return errors.Join(err, done(err == nil))
 }
@@ -151,7 +157,7 @@ func (c *personEraseCmd) Run(ctx context.Context, t *terminal) error {
 	var had bool
 	if ask {
 		if c.Erasures != "" {
-			return usage(errors.New("--erasures is for --events: the ledger of a salon up is the one that it was started with"))
+			return usage(errLedgerOfUp)
 		}
 		var answer struct{ Had bool }
 		err = c.socket().call(ctx, http.MethodPost, "/person/erase", url.Values{"role": {string(who.Role)}, "sub": {who.ID}}, &answer)
@@ -178,7 +184,7 @@ func (c *personEraseCmd) Run(ctx context.Context, t *terminal) error {
 
 // exportPerson writes a person's events, and notes who has asked before it does.
 func (n *node) exportPerson(ctx context.Context, account string, who domain.Actor, to io.Writer) error {
-	keys, err := n.keys()
+	texts, err := n.texts()
 	if err != nil {
 		return err
 	}
@@ -188,7 +194,7 @@ func (n *node) exportPerson(ctx context.Context, account string, who domain.Acto
 	out := bufio.NewWriter(to)
 	lines := json.NewEncoder(out)
 	lines.SetEscapeHTML(false)
-	if err := n.past(keys).Mentions(ctx, who, func(m audit.Mention) error { return lines.Encode(m) }); err != nil {
+	if err := n.past(texts).Mentions(ctx, who, func(m audit.Mention) error { return lines.Encode(m) }); err != nil {
 		return err
 	}
 	return out.Flush()

@@ -222,6 +222,21 @@ func TestAnErasedPersonIsGone(t *testing.T) {
 	}
 	f.stop(t)
 	restore()
+	// Nobody has served from it yet, so the key is there.
+	for want, verb := range map[string][]string{
+		`"erased":`:   {"person", "export", "customer/erin"},
+		"erased":      {"state", "reservations/" + reservation},
+		`"name":null`: {"diff", "reservations/" + reservation, "--from", "position:1"},
+	} {
+		args := append(verb, "--events", "sqlite:"+filepath.Join(f.data, eventsName), "--master-key-file", filepath.Join(f.data, masterKeyName))
+		if got := call(t, args...); got.code != 0 || len(says([]byte(got.out))) == 0 {
+			t.Errorf("%v of a restored store: exit %d, nothing is said: %s%s", verb, got.code, got.out, got.err)
+		}
+		if got := call(t, append(args, "--erasures", f.data+".erasures")...); got.code != 0 || len(says([]byte(got.out))) > 0 || !strings.Contains(got.out, want) {
+			t.Errorf("%v with the ledger of erasures: exit %d: %s%s", verb, got.code, got.out, got.err)
+		}
+		call(t, append(verb, "--data", f.data, "--erasures", "ledger")...).refused(t, 2, "--erasures is for --events")
+	}
 	f.up(t)
 	gone("after a restore")
 	f.stop(t)
