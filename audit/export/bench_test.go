@@ -45,6 +45,12 @@ func BenchmarkExport(b *testing.B) {
 					_, err := export.Write(b.Context(), s, order(path))
 					return err
 				})
+				columns := order(filepath.Join(b.TempDir(), "history"))
+				columns.Format = export.Parquet
+				rate("exported-parquet", func() error {
+					_, err := export.Write(b.Context(), s, columns)
+					return err
+				})
 				opened := func(work func(f *export.File) error) func() error {
 					return func() error {
 						f, err := export.Open(path)

@@ -21,10 +21,8 @@ func Import(ctx context.Context, f *File, into eventstore.Loader, progress func(
 	if !f.Manifest.Whole {
 		return ErrNotWhole
 	}
-	for i, of := range []string{ofEvents, ofCommands, ofSeals} {
-		if err := f.sum(i, of); err != nil {
-			return err
-		}
+	if err := f.sums(); err != nil {
+		return err
 	}
 	return into.Load(ctx, eventstore.Loaded{Events: f.checked(ctx, progress), Commands: lines(f.path+ofCommands, parseCommand), Seals: f.counted(ctx)})
 }

@@ -4,16 +4,19 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/dangdangsalon/salon/audit/seal"
 	"github.com/dangdangsalon/salon/eventstore"
 )
 
@@ -88,6 +91,54 @@ func (o *out) done(name string) (Part, error) {
 	return Part{name, o.size, hexOf(o.sum.Sum(nil))}, err
 }
 
+// sync puts on its disk what was written.
+func (o *out) sync() error { return errors.Join(o.buf.Flush(), o.file.Sync()) }
+
+// eventLines is a sink of lines.
+type eventLines struct{ *out }
+
+func openLines(path string, keep func(event)) (eventLines, error) {
+	o, err := grow(path, func(line []byte) bool {
+		e, err := parseEvent(line)
+		if err == nil {
+			keep(e)
+		}
+		return err == nil
+	})
+	return eventLines{o}, err
+}
+
+func parseEvent(line []byte) (e event, err error) {
+	e.Recorded, err = seal.ParseEvent(line)
+	return e, err
+}
+
+func (l eventLines) prepare(events []event) any {
+	size := 0
+	for _, e := range events {
+		size += 400 + len(e.Metadata) + len(e.Data)
+	}
+	lines := make([]byte, 0, size)
+	for _, e := range events {
+		lines = seal.AppendEvent(lines, e.Recorded)
+	}
+	return lines
+}
+
+func (l eventLines) write(prepared any) error { return l.out.write(prepared.([]byte)) }
+
+func (l eventLines) done(name string) ([]Part, error) {
+	part, err := l.out.done(name)
+	return []Part{part}, err
+}
+
+func (l eventLines) close() error {
+	if l.out == nil {
+		return nil
+	}
+	return l.file.Close()
+}
+
 // command is a line of FILE.commands.
 type command struct {
 	ID           uuid.UUID `json:"command_id"`
@@ -100,9 +151,28 @@ type command struct {
 	Silent       uint64    `json:"silent,omitempty"`
 }
 
-func appendCommand(b []byte, c eventstore.Accepted) ([]byte, error) {
-	line, err := json.Marshal(command{c.ID, c.RequestHash, c.Actor, c.Stream, int64(c.LastRevision), c.Position, c.RecordedAt, c.Silent})
-	return append(append(b, line...), '\n'), err
+func appendCommand(b []byte, c eventstore.Accepted) []byte {
+	b = append(append(b, `{"command_id":"`...), c.ID.String()...)
+	b = base64.StdEncoding.AppendEncode(append(b, `","request_hash":"`...), c.RequestHash)
+	b = appendText(append(b, `","actor":`...), c.Actor)
+	b = appendText(append(b, `,"stream":`...), c.Stream)
+	b = strconv.AppendInt(append(b, `,"last_revision":`...), int64(c.LastRevision), 10)
+	b = strconv.AppendUint(append(b, `,"position":`...), c.Position, 10)
+	b = append(c.RecordedAt.UTC().AppendFormat(append(b, `,"recorded_at":"`...), time.RFC3339Nano), '"')
+	if c.Silent > 0 {
+		b = strconv.AppendUint(append(b, `,"silent":`...), c.Silent, 10)
+	}
+	return append(b, "}\n"...)
+}
+
+func appendText(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			quoted, _ := json.Marshal(s) // a string always can be
+			return append(b, quoted...)
+		}
+	}
+	return append(append(append(b, '"'), s...), '"')
 }
 
 func parseCommand(line []byte) (eventstore.Accepted, error) {

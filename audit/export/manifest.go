@@ -14,7 +14,7 @@ import (
 // Manifest says what an export is.
 type Manifest struct {
 	Version int       `json:"version"`
-	Format  string    `json:"format"` // jsonl
+	Format  string    `json:"format"` // jsonl, parquet
 	At      time.Time `json:"at"`
 	Store   Store     `json:"store"`
 	Asked   Asked     `json:"asked"`
@@ -34,8 +34,14 @@ type Manifest struct {
 
 	PersonKeys int `json:"person_keys"` // in a file of their own
 
-	Files []Part `json:"files"`
+	Files []Part `json:"files"` // of the events, of the commands, of the seals
 }
+
+// Formats of the events.
+const (
+	JSONL   = "jsonl"
+	Parquet = "parquet"
+)
 
 // Store is what was exported.
 type Store struct {
@@ -87,8 +93,8 @@ func readManifest(path string) (m Manifest, err error) {
 	if err := json.Unmarshal(b, &m); err != nil {
 		return m, fmt.Errorf("read %s: %w", path+ofManifest, err)
 	}
-	if m.Version != 1 || m.Format != "jsonl" {
-		return m, fmt.Errorf("%s is of version %d, format %q: this release reads version 1, jsonl", path, m.Version, m.Format)
+	if m.Version != 1 || m.Format != JSONL && m.Format != Parquet {
+		return m, fmt.Errorf("%s is of version %d, format %q: this release reads version 1, jsonl and parquet", path, m.Version, m.Format)
 	}
 	return m, nil
 }

@@ -2,13 +2,14 @@ package export
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"os"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -60,42 +61,60 @@ func (f *File) Options() seal.Options {
 	}
 }
 
-// Verify verifies the export, offline. What the lines say is looked at first, then that the files are those of the manifest.
+// Verify verifies the export, offline. What the events say is looked at first, then that the files are those of the manifest.
 func (f *File) Verify(ctx context.Context, o seal.Options) (seal.Report, error) {
 	r, err := seal.Verify(ctx, f, o)
-	if err != nil || r.Finding != nil {
+	of := f.Manifest
+	switch {
+	case err == nil && r.Finding != nil, err != nil && !errors.Is(err, errUnreadable):
 		return r, err
-	}
-	if r.Events != f.Manifest.Events {
-		r.Finding = &seal.Finding{What: seal.Missing, Why: fmt.Sprintf("the manifest tells of %d events, there are %d", f.Manifest.Events, r.Events)}
+	case err == nil && r.Events != of.Events:
+		r.Finding = &seal.Finding{What: seal.Missing, Why: fmt.Sprintf("the manifest tells of %d events, there are %d", of.Events, r.Events)}
 		return r, nil
 	}
-	for i, of := range []string{ofEvents, ofCommands, ofSeals} {
-		if err := f.sum(i, of); errors.Is(err, ErrNotAsManifested) {
-			r.Finding = &seal.Finding{What: seal.Changed, Why: err.Error()}
-			break
-		} else if err != nil {
-			return r, err
-		}
+	sum := f.sums()
+	if errors.Is(sum, ErrNotAsManifested) { // which is why it cannot be read
+		r.Finding, err, sum = &seal.Finding{What: seal.Changed, Why: sum.Error()}, nil, nil
 	}
-	return r, nil
+	return r, errors.Join(err, sum)
 }
 
-// sum holds a file to its SHA-256.
-func (f *File) sum(i int, of string) error {
-	file, err := os.Open(f.path + of)
-	if err != nil {
-		return err
+// files are the paths of what the manifest tells of, in its order.
+func (f *File) files() (events []string, others []string) {
+	events, others = []string{f.path}, []string{f.path + ofCommands, f.path + ofSeals}
+	if f.Manifest.Format == Parquet {
+		events = nil
+		for n := range max(len(f.Manifest.Files)-len(others), 0) {
+			events = append(events, filepath.Join(f.path, partName(n+1)))
+		}
 	}
-	defer file.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, file); err != nil {
-		return err
+	return events, others
+}
+
+// sums holds the files to their SHA-256.
+func (f *File) sums() error {
+	events, others := f.files()
+	all := slices.Concat(events, others)
+	if len(all) != len(f.Manifest.Files) {
+		return fmt.Errorf("%s %w: it tells of %d files", f.path+ofManifest, ErrNotAsManifested, len(f.Manifest.Files))
 	}
-	if i >= len(f.Manifest.Files) || hexOf(h.Sum(nil)) != f.Manifest.Files[i].SHA256 {
-		return fmt.Errorf("%s %w", f.path+of, ErrNotAsManifested)
+	for i, path := range all {
+		sum, _, err := sumOf(path)
+		if err != nil {
+			return err
+		}
+		if sum != f.Manifest.Files[i].SHA256 {
+			return fmt.Errorf("%s %w", path, ErrNotAsManifested)
+		}
 	}
-	return nil
+	if f.Manifest.Format != Parquet {
+		return nil
+	}
+	there, err := os.ReadDir(f.path) // what reads the folder reads every file in it
+	if err == nil && len(there) != len(events) {
+		err = fmt.Errorf("%s %w: there are %d files in it, not %d", f.path, ErrNotAsManifested, len(there), len(events))
+	}
+	return err
 }
 
 // lines yields what parse makes of each line of a file that ends.
@@ -129,18 +148,26 @@ func lines[T any](path string, parse func(line []byte) (T, error)) iter.Seq2[T, 
 // ReadAll implements seal.History.
 func (f *File) ReadAll(ctx context.Context, after uint64, filter eventstore.Filter) iter.Seq2[eventstore.Recorded, error] {
 	return func(yield func(eventstore.Recorded, error) bool) {
-		for r, err := range lines(f.path+ofEvents, seal.ParseEvent) {
+		for e, err := range f.events() {
 			if err == nil {
 				err = ctx.Err()
 			}
-			if err == nil && (r.Position <= after || !filter.Matches(r)) {
+			if err == nil && (e.Position <= after || !filter.Matches(e.Recorded)) {
 				continue
 			}
-			if !yield(r, err) || err != nil {
+			if !yield(e.Recorded, err) || err != nil {
 				return
 			}
 		}
 	}
+}
+
+func (f *File) events() iter.Seq2[event, error] {
+	if f.Manifest.Format == Parquet {
+		parts, _ := f.files()
+		return rowsOf(parts)
+	}
+	return lines(f.path, parseEvent)
 }
 
 // CommandsOf implements seal.History: the commands stand in the order in which they are asked for.

@@ -1,6 +1,7 @@
 package export
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/dangdangsalon/salon/audit/seal"
@@ -31,6 +33,10 @@ type Order struct {
 	Keys  string // file of persons' keys, which is another one; "": none
 	Kind  string // of the store
 	Dense bool
+
+	Format string // JSONL, Parquet. Defaults to JSONL
+	// PartEvents bounds a Parquet file. Defaults to 262,144; tests take less.
+	PartEvents int
 	// Progress, when set, is told now and then at which position the export is.
 	Progress func(position uint64) `json:"-"`
 }
@@ -43,6 +49,7 @@ func Write(ctx context.Context, from Source, o Order) (m Manifest, err error) {
 	if _, err := os.Stat(o.Path + ofManifest); !errors.Is(err, fs.ErrNotExist) {
 		return m, errors.Join(fmt.Errorf("%s %w", o.Path+ofManifest, ErrThere), err)
 	}
+	o.Format = cmp.Or(o.Format, JSONL)
 	if err := o.rename(); err != nil {
 		return m, err
 	}
@@ -101,7 +108,7 @@ func begin(ctx context.Context, from Source, o Order) (m Manifest, err error) {
 	if err != nil {
 		return m, err
 	}
-	m = Manifest{Version: 1, Format: "jsonl", At: time.Now().UTC(), Store: Store{o.Kind, head.Incarnation, o.Dense, back.Microseconds()}, Asked: asked, Files: []Part{}}
+	m = Manifest{Version: 1, Format: o.Format, At: time.Now().UTC(), Store: Store{o.Kind, head.Incarnation, o.Dense, back.Microseconds()}, Asked: asked, Files: []Part{}}
 	m.Whole = asked.From == 1 && !asked.scattered()
 	path := o.Path + ofManifest + unfinished
 	b, err := os.ReadFile(path)
@@ -118,7 +125,7 @@ func begin(ctx context.Context, from Source, o Order) (m Manifest, err error) {
 	if o.Asked.To == 0 {
 		asked.To = before.Asked.To // it ends where the store did when it began
 	}
-	if before.Store != m.Store || !reflect.DeepEqual(before.Asked, asked) {
+	if before.Store != m.Store || before.Format != m.Format || !reflect.DeepEqual(before.Asked, asked) {
 		return m, fmt.Errorf("%s*%s are of another export that was interrupted: go on with that one, or remove them", o.Path, unfinished)
 	}
 	return before, nil
@@ -126,22 +133,40 @@ func begin(ctx context.Context, from Source, o Order) (m Manifest, err error) {
 
 type writer struct {
 	Order
-	m                *Manifest
-	events, commands *out
-	runs             seal.Runs
-	lastSilent       uint64 // number of the last command without events that a seal covers
+	m          *Manifest
+	events     sink
+	commands   *out
+	runs       seal.Runs
+	lastSilent uint64 // number of the last command without events that a seal covers
+}
+
+// sink is where events go, in one of the formats.
+type sink interface {
+	// prepare makes of events what write takes. It is called for several batches at once.
+	prepare(events []event) any
+	write(prepared any) error
+	done(name string) ([]Part, error)
+	close() error
+}
+
+// event is one as it goes into an export, or comes from one.
+type event struct {
+	eventstore.Recorded
+}
+
+// made is what is prepared of a batch.
+type made struct {
+	events   []event
+	prepared any
 }
 
 // open cuts what is there to the last whole event, and to the commands up to it.
 func (w *writer) open() (err error) {
-	w.events, err = grow(w.Path+unfinished, func(line []byte) bool {
-		r, err := seal.ParseEvent(line)
-		if err != nil {
-			return false
-		}
-		w.count(r)
-		return true
-	})
+	if w.Format == Parquet {
+		w.events, err = openColumns(w.Path+unfinished, w.PartEvents, w.count, func() error { return w.commands.sync() })
+	} else {
+		w.events, err = openLines(w.Path+unfinished, w.count)
+	}
 	if err != nil {
 		return err
 	}
@@ -156,18 +181,20 @@ func (w *writer) open() (err error) {
 	return err
 }
 
-func (w *writer) count(r eventstore.Recorded) {
+func (w *writer) count(e event) {
 	if w.m.Events == 0 {
-		w.m.First = r.Position
+		w.m.First = e.Position
 	}
-	w.m.Events, w.m.Last = w.m.Events+1, r.Position
+	w.m.Events, w.m.Last = w.m.Events+1, e.Position
 }
 
+// close leaves what is written to the next export when this one was interrupted.
 func (w *writer) close() {
-	for _, o := range []*out{w.events, w.commands} {
-		if o != nil {
-			_ = o.file.Close() // what an interrupted one has not written is found out by the next
-		}
+	if w.events != nil {
+		_ = w.events.close()
+	}
+	if w.commands != nil {
+		_ = w.commands.file.Close()
 	}
 }
 
@@ -175,15 +202,9 @@ func (w *writer) run(ctx context.Context, from Source) error {
 	a := w.m.Asked
 	walk := seal.Walk{
 		After: max(a.From-1, w.m.Last), To: a.To, Commands: math.MaxUint64,
-		Filter: eventstore.Filter{StreamPrefix: a.Stream, Key: a.Key, Types: a.Types},
-		Prepare: func(b *seal.Batch) {
-			for _, r := range b.Events {
-				if a.Stream == "" || a.Stream == r.Stream {
-					b.Lines = seal.AppendEvent(b.Lines, r)
-				}
-			}
-		},
-		Take: w.take,
+		Filter:  eventstore.Filter{StreamPrefix: a.Stream, Key: a.Key, Types: a.Types},
+		Prepare: func(b *seal.Batch) { b.Made = w.prepare(b.Events) },
+		Take:    w.take,
 	}
 	if walk.After < a.To {
 		if err := walk.Run(ctx, from); err != nil {
@@ -196,19 +217,27 @@ func (w *writer) run(ctx context.Context, from Source) error {
 	return w.silent(ctx, from)
 }
 
+func (w *writer) prepare(events []eventstore.Recorded) (m made) {
+	m.events = make([]event, 0, len(events))
+	for _, r := range events {
+		if w.m.Asked.Stream != "" && w.m.Asked.Stream != r.Stream {
+			continue // the filter is by the beginning of a name
+		}
+		m.events = append(m.events, event{r})
+	}
+	m.prepared = w.events.prepare(m.events)
+	return m
+}
+
 // take writes the commands before the events: what the last whole event lacks of them is never lost.
 func (w *writer) take(b *seal.Batch) (err error) {
+	m := b.Made.(made)
 	var lines []byte
-	for _, r := range b.Events {
-		if w.m.Asked.Stream != "" && w.m.Asked.Stream != r.Stream {
-			continue
-		}
-		w.count(r)
-		id, begins := w.runs.Next(r)
+	for _, e := range m.events {
+		w.count(e)
+		id, begins := w.runs.Next(e.Recorded)
 		if c, there := b.Commands[id]; begins && there {
-			if lines, err = appendCommand(lines, c); err != nil {
-				return err
-			}
+			lines = appendCommand(lines, c)
 			w.m.Commands++
 		}
 	}
@@ -218,7 +247,7 @@ func (w *writer) take(b *seal.Batch) (err error) {
 	if err := w.commands.flush(); err != nil {
 		return err
 	}
-	if err := w.events.write(b.Lines); err != nil {
+	if err := w.events.write(m.prepared); err != nil {
 		return err
 	}
 	if w.Progress != nil && len(b.Events) > 0 {
@@ -287,11 +316,7 @@ func (w *writer) silent(ctx context.Context, from Source) error {
 		if c.Silent > w.lastSilent && (!w.m.Whole || c.Position > w.m.Asked.To) {
 			continue
 		}
-		line, err := appendCommand(nil, c)
-		if err == nil {
-			err = w.commands.write(line)
-		}
-		if err != nil {
+		if err := w.commands.write(appendCommand(nil, c)); err != nil {
 			return err
 		}
 		w.m.Commands, w.m.Silent = w.m.Commands+1, w.m.Silent+1
@@ -309,7 +334,7 @@ func (w *writer) finish() error {
 	if err != nil {
 		return err
 	}
-	w.m.Files = append([]Part{events, commands}, w.m.Files...)
+	w.m.Files = slices.Concat(events, []Part{commands}, w.m.Files)
 	w.m.At = time.Now().UTC()
 	for _, of := range []string{ofSeals, ofCommands, ofEvents} {
 		if err := os.Rename(w.Path+of+unfinished, w.Path+of); err != nil {

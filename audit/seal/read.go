@@ -23,7 +23,7 @@ type Batch struct {
 	Events   []eventstore.Recorded
 	Commands map[uuid.UUID]eventstore.Accepted // of the events, as far as they are asked for and there
 	Sound    []bool                            // of a verification: whether an event has the hash that it says
-	Lines    []byte                            // of an export
+	Made     any                               // what Prepare makes of it, of an export
 
 	leaves []tlog.Hash // of a verification: of the events
 

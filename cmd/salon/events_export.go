@@ -22,7 +22,7 @@ type eventsExportCmd struct {
 	whichEvents `embed:""`
 
 	To        string   `help:"File to write; FILE.commands, FILE.seals and FILE.manifest.json come beside it. - is the terminal: the events alone." required:"" placeholder:"FILE"`
-	Format    string   `help:"jsonl: a line of JSON for each event." default:"jsonl" enum:"jsonl"`
+	Format    string   `help:"jsonl: a line of JSON for each event. parquet: typed columns, for DuckDB, pandas and the like; FILE is then a folder." default:"jsonl" enum:"jsonl,parquet"`
 	From      uint64   `name:"from" help:"First position." placeholder:"POSITION"`
 	Through   uint64   `name:"through" help:"Last position." placeholder:"POSITION"`
 	Stream    string   `help:"Events of this stream alone." placeholder:"STREAM"`
@@ -36,7 +36,8 @@ type eventsExportCmd struct {
 func (c *eventsExportCmd) Help() string {
 	return "An export that was interrupted goes on when the same is asked for again. Nothing is written over. Personal fields\n" +
 		"stay sealed. salon events verify --file FILE holds it to its hashes and seals, offline; salon events import FILE fills\n" +
-		"an empty store of any kind with it, when nothing was left out."
+		"an empty store of any kind with it, when nothing was left out.\n\n" +
+		"  duckdb -c \"SELECT type, count(*) FROM 'history/*.parquet' GROUP BY type\"    after --format parquet --to history"
 }
 
 func (h eventsDesk) export(ctx context.Context, o export.Order) (m export.Manifest, err error) {
@@ -57,7 +58,7 @@ func (c *eventsExportCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	o := export.Order{Asked: export.Asked{From: c.From, To: c.Through, Stream: c.Stream, Key: c.OfKey, Types: c.EventType}}
+	o := export.Order{Format: c.Format, Asked: export.Asked{From: c.From, To: c.Through, Stream: c.Stream, Key: c.OfKey, Types: c.EventType}}
 	if o.Path, err = absolute(c.To); err != nil {
 		return err
 	}
@@ -68,6 +69,8 @@ func (c *eventsExportCmd) Run(ctx context.Context, t *terminal) error {
 	switch {
 	case c.To == "-" && ask:
 		return usage(errors.New("--to - is for a store that is named with --events: a running salon up writes files"))
+	case c.To == "-" && c.Format != export.JSONL:
+		return usage(errors.New("--to - prints events as they are, a line of JSON each: --format parquet writes files"))
 	case c.To == "-":
 		return c.with(ctx, s, true, func(h eventsDesk) error { return h.print(ctx, o.Asked, t.out) })
 	case ask:

@@ -80,6 +80,12 @@ func TestHistoryOfARunningSystem(t *testing.T) {
 	if out := well(t, "events", "verify", "--file", file, "--key", public, "--seal-file", heads); !strings.Contains(out, "everything is as it was stored") {
 		t.Error(out)
 	}
+	columns := filepath.Join(dir, "columns")
+	well(t, "events", "export", "--data", data, "--to", columns, "--format", "parquet")
+	if out := well(t, "events", "verify", "--file", columns, "--key", public); !strings.Contains(out, "everything is as it was stored") {
+		t.Error(out)
+	}
+	well(t, "events", "import", columns, "--data", filepath.Join(dir, "fourth"))
 	served := groomers(address)
 	p.Stop(t)
 
