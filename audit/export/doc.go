@@ -17,5 +17,5 @@
 // are columns of the logical type JSON, and what is no JSON stands in metadata_bytes and data_bytes instead. command_id,
 // command, actor_role, actor_id and correlation_id repeat what the metadata says, for queries.
 //
-// Personal fields stay sealed, and persons' keys are not in it: they come in a file of their own, when it is asked for.
+// Personal fields stay sealed, unless [Rules] say otherwise, and persons' keys are not in it: they come in a file of their own, when it is asked for.
 package export

@@ -14,12 +14,18 @@ import (
 // ErrNotWhole says that an export leaves events out: what is imported has to be a history from its beginning on.
 var ErrNotWhole = errors.New("the export leaves events out: only one from the first event on, without a filter, can be imported")
 
+// ErrMasked says that an export has not what was stored.
+var ErrMasked = errors.New("personal fields of the export are masked: it is not the history that was stored, and cannot be imported")
+
 // Import fills an empty store with the history of an export: the same events in the same order with their hashes and
 // times, commands, so that each Idempotency-Key is answered as before, and seals. Whatever is wrong with the export, the
 // store stays empty. Read models are rebuilt from it; persons' keys are another file, see [AddKeys].
 func Import(ctx context.Context, f *File, into eventstore.Loader, progress func(position uint64)) error {
 	if !f.Manifest.Whole {
 		return ErrNotWhole
+	}
+	if f.Manifest.Masked != nil {
+		return ErrMasked
 	}
 	if err := f.sums(); err != nil {
 		return err

@@ -108,8 +108,12 @@ func openLines(path string, keep func(event)) (eventLines, error) {
 	return eventLines{o}, err
 }
 
+// maskedMark ends the line of an event whose data is not what was stored.
+const maskedMark = `,"masked":true}` + "\n"
+
 func parseEvent(line []byte) (e event, err error) {
 	e.Recorded, err = seal.ParseEvent(line)
+	e.masked = bytes.HasSuffix(line, []byte(maskedMark))
 	return e, err
 }
 
@@ -120,7 +124,9 @@ func (l eventLines) prepare(events []event) any {
 	}
 	lines := make([]byte, 0, size)
 	for _, e := range events {
-		lines = seal.AppendEvent(lines, e.Recorded)
+		if lines = seal.AppendEvent(lines, e.Recorded); e.masked {
+			lines = append(lines[:len(lines)-len("}\n")], maskedMark...)
+		}
 	}
 	return lines
 }

@@ -34,6 +34,8 @@ type Manifest struct {
 
 	PersonKeys int `json:"person_keys"` // in a file of their own
 
+	Masked *Masked `json:"masked,omitempty"`
+
 	Files []Part `json:"files"` // of the events, of the commands, of the seals
 }
 

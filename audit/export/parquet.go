@@ -36,6 +36,7 @@ type row struct {
 	Data          []byte   `parquet:"data,json"`
 	DataBytes     []byte   `parquet:"data_bytes,optional"`
 	Hash          [32]byte `parquet:"hash"`
+	Masked        bool     `parquet:"masked"`
 }
 
 // told is what the metadata tells, for queries.
@@ -68,7 +69,7 @@ func partName(n int) string { return fmt.Sprintf("part-%05d.parquet", n) }
 func rowOf(e event) row {
 	r := row{
 		Position: int64(e.Position), Stream: e.Stream, Revision: int64(e.Revision), ID: e.ID, Type: e.Type, Key: e.Key, //nolint:gosec // stores keep it as a signed number
-		RecordedAt: e.RecordedAt.UnixMicro(), Hash: e.Hash, told: toldIn(e.Metadata),
+		RecordedAt: e.RecordedAt.UnixMicro(), Hash: e.Hash, Masked: e.masked, told: toldIn(e.Metadata),
 	}
 	r.Metadata, r.MetadataBytes = column(e.Metadata)
 	r.Data, r.DataBytes = column(e.Data)
@@ -116,6 +117,7 @@ func (r row) event() event {
 			Position: uint64(r.Position), Stream: r.Stream, Revision: eventstore.Revision(r.Revision), ID: uuid.UUID(r.ID), Type: r.Type, Key: r.Key, //nolint:gosec // whatever it is, it is held to the hash
 			RecordedAt: time.UnixMicro(r.RecordedAt).UTC(), Metadata: metadata, Data: data, Hash: r.Hash,
 		},
+		masked: r.Masked,
 	}
 }
 

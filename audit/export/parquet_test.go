@@ -107,7 +107,7 @@ func TestParquetHasTypedColumns(t *testing.T) {
 		"position": "INT(64,true)", "stream": "STRING", "revision": "INT(64,true)", "id": "UUID", "type": "STRING", "key": "STRING",
 		"recorded_at": "TIMESTAMP(isAdjustedToUTC=true,unit=MICROS)", "command_id": "STRING", "command": "STRING", "actor_role": "STRING", "actor_id": "STRING",
 		"correlation_id": "STRING", "metadata": "JSON", "metadata_bytes": "BYTE_ARRAY", "data": "JSON", "data_bytes": "BYTE_ARRAY",
-		"hash": "FIXED_LEN_BYTE_ARRAY(32)",
+		"hash": "FIXED_LEN_BYTE_ARRAY(32)", "masked": "BOOLEAN",
 	}
 	if diff := cmp.Diff(want, types); diff != "" {
 		t.Errorf("columns (-want +got):\n%s", diff)

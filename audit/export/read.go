@@ -22,6 +22,7 @@ import (
 type File struct {
 	Manifest Manifest
 	path     string
+	masked   uint64 // events that were read
 
 	nextCommand func() (eventstore.Accepted, error, bool)
 	stop        func()
@@ -58,18 +59,24 @@ func (f *File) Options() seal.Options {
 	m := f.Manifest
 	return seal.Options{
 		Dense: m.Store.Dense && !m.Asked.scattered(), Part: !m.Whole, Scattered: m.Asked.scattered(), Behind: m.Behind, SilentBehind: m.SilentBehind,
+		Masked: m.Masked != nil,
 	}
 }
 
 // Verify verifies the export, offline. What the events say is looked at first, then that the files are those of the manifest.
 func (f *File) Verify(ctx context.Context, o seal.Options) (seal.Report, error) {
+	f.masked = 0
 	r, err := seal.Verify(ctx, f, o)
+	r.Masked = f.masked
 	of := f.Manifest
 	switch {
 	case err == nil && r.Finding != nil, err != nil && !errors.Is(err, errUnreadable):
 		return r, err
 	case err == nil && r.Events != of.Events:
 		r.Finding = &seal.Finding{What: seal.Missing, Why: fmt.Sprintf("the manifest tells of %d events, there are %d", of.Events, r.Events)}
+		return r, nil
+	case err == nil && of.Masked != nil && r.Masked != of.Masked.Events:
+		r.Finding = &seal.Finding{What: seal.Changed, Why: fmt.Sprintf("the manifest tells of %d masked events, there are %d", of.Masked.Events, r.Masked)}
 		return r, nil
 	}
 	sum := f.sums()
@@ -145,12 +152,16 @@ func lines[T any](path string, parse func(line []byte) (T, error)) iter.Seq2[T, 
 	}
 }
 
-// ReadAll implements seal.History.
+// ReadAll implements seal.History. An event whose data was masked comes without it: what stands there was never stored.
 func (f *File) ReadAll(ctx context.Context, after uint64, filter eventstore.Filter) iter.Seq2[eventstore.Recorded, error] {
 	return func(yield func(eventstore.Recorded, error) bool) {
 		for e, err := range f.events() {
 			if err == nil {
 				err = ctx.Err()
+			}
+			if e.masked && f.Manifest.Masked != nil {
+				e.Data = nil
+				f.masked++
 			}
 			if err == nil && (e.Position <= after || !filter.Matches(e.Recorded)) {
 				continue

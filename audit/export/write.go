@@ -35,6 +35,10 @@ type Order struct {
 	Dense bool
 
 	Format string // JSONL, Parquet. Defaults to JSONL
+	// Rules, when there are any, are a file of Rules as it stands, MaskKey the key of their hashes; Texts opens what they need.
+	Rules   []byte
+	MaskKey []byte
+	Texts   Texts `json:"-"`
 	// PartEvents bounds a Parquet file. Defaults to 262,144; tests take less.
 	PartEvents int
 	// Progress, when set, is told now and then at which position the export is.
@@ -50,13 +54,17 @@ func Write(ctx context.Context, from Source, o Order) (m Manifest, err error) {
 		return m, errors.Join(fmt.Errorf("%s %w", o.Path+ofManifest, ErrThere), err)
 	}
 	o.Format = cmp.Or(o.Format, JSONL)
+	mask, err := o.mask()
+	if err != nil {
+		return m, err
+	}
 	if err := o.rename(); err != nil {
 		return m, err
 	}
-	if m, err = begin(ctx, from, o); err != nil {
+	if m, err = begin(ctx, from, o, mask); err != nil {
 		return m, err
 	}
-	w := &writer{Order: o, m: &m}
+	w := &writer{Order: o, m: &m, masking: mask}
 	if err := w.open(); err != nil {
 		return m, err
 	}
@@ -94,7 +102,7 @@ func (o Order) rename() error {
 }
 
 // begin says what the export is: what it was begun as, or what is asked for now.
-func begin(ctx context.Context, from Source, o Order) (m Manifest, err error) {
+func begin(ctx context.Context, from Source, o Order, mask *mask) (m Manifest, err error) {
 	head, err := from.Head(ctx)
 	if err != nil {
 		return m, err
@@ -108,7 +116,7 @@ func begin(ctx context.Context, from Source, o Order) (m Manifest, err error) {
 	if err != nil {
 		return m, err
 	}
-	m = Manifest{Version: 1, Format: o.Format, At: time.Now().UTC(), Store: Store{o.Kind, head.Incarnation, o.Dense, back.Microseconds()}, Asked: asked, Files: []Part{}}
+	m = Manifest{Version: 1, Format: o.Format, Masked: mask.manifest(), At: time.Now().UTC(), Store: Store{o.Kind, head.Incarnation, o.Dense, back.Microseconds()}, Asked: asked, Files: []Part{}}
 	m.Whole = asked.From == 1 && !asked.scattered()
 	path := o.Path + ofManifest + unfinished
 	b, err := os.ReadFile(path)
@@ -125,7 +133,7 @@ func begin(ctx context.Context, from Source, o Order) (m Manifest, err error) {
 	if o.Asked.To == 0 {
 		asked.To = before.Asked.To // it ends where the store did when it began
 	}
-	if before.Store != m.Store || before.Format != m.Format || !reflect.DeepEqual(before.Asked, asked) {
+	if before.Store != m.Store || before.Format != m.Format || !reflect.DeepEqual(before.Masked, m.Masked) || !reflect.DeepEqual(before.Asked, asked) {
 		return m, fmt.Errorf("%s*%s are of another export that was interrupted: go on with that one, or remove them", o.Path, unfinished)
 	}
 	return before, nil
@@ -134,6 +142,7 @@ func begin(ctx context.Context, from Source, o Order) (m Manifest, err error) {
 type writer struct {
 	Order
 	m          *Manifest
+	masking    *mask // nil: nothing is masked
 	events     sink
 	commands   *out
 	runs       seal.Runs
@@ -152,12 +161,15 @@ type sink interface {
 // event is one as it goes into an export, or comes from one.
 type event struct {
 	eventstore.Recorded
+
+	masked bool // its data is not what was stored
 }
 
 // made is what is prepared of a batch.
 type made struct {
 	events   []event
 	prepared any
+	err      error
 }
 
 // open cuts what is there to the last whole event, and to the commands up to it.
@@ -186,6 +198,9 @@ func (w *writer) count(e event) {
 		w.m.First = e.Position
 	}
 	w.m.Events, w.m.Last = w.m.Events+1, e.Position
+	if e.masked {
+		w.m.Masked.Events++
+	}
 }
 
 // close leaves what is written to the next export when this one was interrupted.
@@ -203,7 +218,7 @@ func (w *writer) run(ctx context.Context, from Source) error {
 	walk := seal.Walk{
 		After: max(a.From-1, w.m.Last), To: a.To, Commands: math.MaxUint64,
 		Filter:  eventstore.Filter{StreamPrefix: a.Stream, Key: a.Key, Types: a.Types},
-		Prepare: func(b *seal.Batch) { b.Made = w.prepare(b.Events) },
+		Prepare: func(b *seal.Batch) { b.Made = w.prepare(ctx, b.Events) },
 		Take:    w.take,
 	}
 	if walk.After < a.To {
@@ -217,13 +232,18 @@ func (w *writer) run(ctx context.Context, from Source) error {
 	return w.silent(ctx, from)
 }
 
-func (w *writer) prepare(events []eventstore.Recorded) (m made) {
+func (w *writer) prepare(ctx context.Context, events []eventstore.Recorded) (m made) {
 	m.events = make([]event, 0, len(events))
 	for _, r := range events {
 		if w.m.Asked.Stream != "" && w.m.Asked.Stream != r.Stream {
 			continue // the filter is by the beginning of a name
 		}
-		m.events = append(m.events, event{r})
+		e, err := w.masking.event(ctx, r)
+		if err != nil {
+			m.err = err
+			return m
+		}
+		m.events = append(m.events, e)
 	}
 	m.prepared = w.events.prepare(m.events)
 	return m
@@ -232,12 +252,15 @@ func (w *writer) prepare(events []eventstore.Recorded) (m made) {
 // take writes the commands before the events: what the last whole event lacks of them is never lost.
 func (w *writer) take(b *seal.Batch) (err error) {
 	m := b.Made.(made)
+	if m.err != nil {
+		return m.err
+	}
 	var lines []byte
 	for _, e := range m.events {
 		w.count(e)
 		id, begins := w.runs.Next(e.Recorded)
 		if c, there := b.Commands[id]; begins && there {
-			lines = appendCommand(lines, c)
+			lines = appendCommand(lines, w.masking.command(c))
 			w.m.Commands++
 		}
 	}
@@ -316,7 +339,7 @@ func (w *writer) silent(ctx context.Context, from Source) error {
 		if c.Silent > w.lastSilent && (!w.m.Whole || c.Position > w.m.Asked.To) {
 			continue
 		}
-		if err := w.commands.write(appendCommand(nil, c)); err != nil {
+		if err := w.commands.write(appendCommand(nil, w.masking.command(c))); err != nil {
 			return err
 		}
 		w.m.Commands, w.m.Silent = w.m.Commands+1, w.m.Silent+1

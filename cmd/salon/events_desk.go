@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dangdangsalon/salon/audit"
 	"github.com/dangdangsalon/salon/audit/doctor"
 	"github.com/dangdangsalon/salon/audit/export"
 	"github.com/dangdangsalon/salon/audit/seal"
@@ -83,6 +84,7 @@ type eventsDesk struct {
 	url     string
 	record  admin.Record // nil: a file at hand, in which nobody is noted
 	sealing *sealing     // nil: nothing can be signed
+	texts   func() (audit.Texts, error)
 }
 
 func (h eventsDesk) dense() bool { return !withoutSchema(h.url) }
@@ -153,7 +155,7 @@ func (n *node) historyRoutes(mux *http.ServeMux, answer func(w http.ResponseWrit
 	route := func(pattern string, work func(ctx context.Context, h eventsDesk, request []byte) (any, error)) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			q := r.URL.Query()
-			h := eventsDesk{store: n.store, url: n.servers.Events, record: n.recordFor(commandLine(askedBy(q))), sealing: n.sealing}
+			h := eventsDesk{store: n.store, url: n.servers.Events, record: n.recordFor(commandLine(askedBy(q))), sealing: n.sealing, texts: n.texts}
 			body, err := work(r.Context(), h, []byte(q.Get("request")))
 			answer(w, body, err)
 		})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,9 +14,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dangdangsalon/salon/audit"
 	"github.com/dangdangsalon/salon/audit/export"
 	"github.com/dangdangsalon/salon/audit/seal"
 	"github.com/dangdangsalon/salon/eventstore"
+	"github.com/dangdangsalon/salon/internal/config"
 )
 
 type eventsExportCmd struct {
@@ -29,7 +32,12 @@ type eventsExportCmd struct {
 	OfKey     string   `name:"key" help:"Events of this ordering key alone." placeholder:"KEY"`
 	EventType []string `name:"type" help:"Events of these types alone." placeholder:"TYPE"`
 	Keys      string   `name:"person-keys" help:"File that gets every person's wrapped key, for a move to another store. Throw it away behind the move: it survives an erasure." placeholder:"FILE"`
+	Mask      string   `help:"File of rules that say what becomes of personal fields; without it they stay sealed." type:"path" placeholder:"FILE"`
+	MaskKey   string   `name:"mask-key-file" help:"File with the key, at least 16 bytes, of the rule hash." type:"path" placeholder:"FILE"`
 	Output    string   `help:"table or json, of what was exported." default:"table" enum:"table,json" short:"o"`
+
+	config.MasterKeys    `embed:""`
+	config.ErasureLedger `embed:""`
 }
 
 // Help teaches the verb.
@@ -37,13 +45,34 @@ func (c *eventsExportCmd) Help() string {
 	return "An export that was interrupted goes on when the same is asked for again. Nothing is written over. Personal fields\n" +
 		"stay sealed. salon events verify --file FILE holds it to its hashes and seals, offline; salon events import FILE fills\n" +
 		"an empty store of any kind with it, when nothing was left out.\n\n" +
-		"  duckdb -c \"SELECT type, count(*) FROM 'history/*.parquet' GROUP BY type\"    after --format parquet --to history"
+		"  duckdb -c \"SELECT type, count(*) FROM 'history/*.parquet' GROUP BY type\"    after --format parquet --to history\n\n" +
+		"With --mask, what the rules say becomes of each personal field, by event type:\n\n" +
+		"  {\"default\": \"keep\",\n" +
+		"   \"types\": {\"reservation.requested.v1\": {\"note\": \"drop\", \"phone\": {\"replace\": \"010-0000-0000\"}, \"dogs[].name\": \"hash\"}}}\n\n" +
+		"keep (sealed), drop, replace by one text, hash (HMAC-SHA256 under --mask-key-file: who has the same text shows), open (in the\n" +
+		"clear). hash and open need the master key; of erased people they give null. That it was so asked is on record. Of an event\n" +
+		"that was masked, verify proves its hash and its place alone, and a masked export is not imported."
 }
 
 func (h eventsDesk) export(ctx context.Context, o export.Order) (m export.Manifest, err error) {
 	o.Kind, _, _ = strings.Cut(h.url, ":")
 	o.Dense = h.dense()
 	about := strings.Fields(strings.Join(append([]string{rangeOf(o.Asked.From, o.Asked.To), o.Asked.Stream, o.Asked.Key}, o.Asked.Types...), " "))
+	if o.Rules != nil {
+		rules, err := export.ParseRules(o.Rules)
+		if err != nil {
+			return m, err
+		}
+		about = append(about, "masked")
+		if rules.Uses(export.Opened) {
+			about = append(about, "opened")
+		}
+		if texts, err := h.texts(); err != nil {
+			return m, err
+		} else if texts != nil {
+			o.Texts = texts
+		}
+	}
 	if err := h.note(ctx, "export-events", strings.Join(about, " ")); err != nil {
 		return m, err
 	}
@@ -59,6 +88,9 @@ func (c *eventsExportCmd) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	o := export.Order{Format: c.Format, Asked: export.Asked{From: c.From, To: c.Through, Stream: c.Stream, Key: c.OfKey, Types: c.EventType}}
+	if err := c.masking(&o, ask); err != nil {
+		return err
+	}
 	if o.Path, err = absolute(c.To); err != nil {
 		return err
 	}
@@ -69,8 +101,8 @@ func (c *eventsExportCmd) Run(ctx context.Context, t *terminal) error {
 	switch {
 	case c.To == "-" && ask:
 		return usage(errors.New("--to - is for a store that is named with --events: a running salon up writes files"))
-	case c.To == "-" && c.Format != export.JSONL:
-		return usage(errors.New("--to - prints events as they are, a line of JSON each: --format parquet writes files"))
+	case c.To == "-" && (c.Format != export.JSONL || c.Mask != ""):
+		return usage(errors.New("--to - prints events as they are, a line of JSON each: --format parquet and --mask write files"))
 	case c.To == "-":
 		return c.with(ctx, s, true, func(h eventsDesk) error { return h.print(ctx, o.Asked, t.out) })
 	case ask:
@@ -78,6 +110,13 @@ func (c *eventsExportCmd) Run(ctx context.Context, t *terminal) error {
 	default:
 		p := newProgress(t.err)
 		err = c.with(ctx, s, true, func(h eventsDesk) error {
+			n := &node{store: h.store, erasures: audit.Erasures{Path: c.Erasures}}
+			if c.MasterKeyFile != "" {
+				if n.masters, err = masters(c.MasterKeys); err != nil {
+					return err
+				}
+			}
+			h.texts = n.texts
 			head, err := h.Head(ctx)
 			if err == nil {
 				o.Progress = p.counter("export", head.Position)
@@ -87,7 +126,7 @@ func (c *eventsExportCmd) Run(ctx context.Context, t *terminal) error {
 		})
 		p.end()
 	}
-	if errors.Is(err, export.ErrThere) {
+	if errors.Is(err, export.ErrThere) || errors.Is(err, export.ErrRules) {
 		return usage(err)
 	}
 	if err != nil {
@@ -100,8 +139,35 @@ func (c *eventsExportCmd) Run(ctx context.Context, t *terminal) error {
 	if m.Whole {
 		what = "the whole history"
 	}
+	if m.Masked != nil {
+		what += fmt.Sprintf(", masked in %d events", m.Masked.Events)
+	}
 	_, err = fmt.Fprintf(t.out, "%s has %s: %d events, %d commands, %d seals. Next: salon events verify --file %[1]s\n", c.To, what, m.Events, m.Commands, m.Seals)
 	return err
+}
+
+// masking puts what is asked about personal fields into the order.
+func (c *eventsExportCmd) masking(o *export.Order, ask bool) (err error) {
+	if ask && (c.MasterKeyFile != "" || c.Erasures != "") {
+		return usage(errors.New("--master-key-file and --erasures are for --events: a running salon up has its own"))
+	}
+	if c.Mask == "" {
+		return nil
+	}
+	if o.Rules, err = os.ReadFile(c.Mask); err != nil {
+		return usage(fmt.Errorf("--mask: %w", err))
+	}
+	if _, err := export.ParseRules(o.Rules); err != nil {
+		return usage(err)
+	}
+	if c.MaskKey == "" {
+		return nil
+	}
+	if o.MaskKey, err = os.ReadFile(c.MaskKey); err != nil {
+		return usage(fmt.Errorf("--mask-key-file: %w", err))
+	}
+	o.MaskKey = bytes.TrimSpace(o.MaskKey)
+	return nil
 }
 
 // print writes the events' lines.
@@ -189,7 +255,7 @@ func (c *eventsImportCmd) Run(ctx context.Context, t *terminal) error {
 		return h.note(ctx, "import-events", filepath.Base(c.File)) // not before: the store had to be empty
 	})
 	p.end()
-	if errors.Is(err, eventstore.ErrNotEmpty) || errors.Is(err, export.ErrNotWhole) {
+	if errors.Is(err, eventstore.ErrNotEmpty) || errors.Is(err, export.ErrNotWhole) || errors.Is(err, export.ErrMasked) {
 		return usage(err)
 	}
 	if err != nil {

@@ -234,6 +234,9 @@ func printReportOf(out io.Writer, r seal.Report, elsewhere bool) error {
 	default:
 		fmt.Fprintf(w, "seals\t%d, the last of %s; signatures were NOT checked: give --key\n", r.Seals, r.SealedAt.Format(time.RFC3339))
 	}
+	if r.Masked > 0 {
+		fmt.Fprintf(w, "masked\t%d events: of these, the hash and its place are proven, not what the export says of them\n", r.Masked)
+	}
 	if elsewhere {
 		fmt.Fprintf(w, "heads elsewhere\t%d of the %d seals have theirs, and it is the same\n", r.Compared, r.Seals)
 	}

@@ -80,16 +80,36 @@ func TestHistoryOfARunningSystem(t *testing.T) {
 	if out := well(t, "events", "verify", "--file", file, "--key", public, "--seal-file", heads); !strings.Contains(out, "everything is as it was stored") {
 		t.Error(out)
 	}
-	columns := filepath.Join(dir, "columns")
+	// As Parquet, and with the personal texts in the clear, which is on record.
+	columns, rules := filepath.Join(dir, "columns"), filepath.Join(dir, "rules.json")
 	well(t, "events", "export", "--data", data, "--to", columns, "--format", "parquet")
 	if out := well(t, "events", "verify", "--file", columns, "--key", public); !strings.Contains(out, "everything is as it was stored") {
 		t.Error(out)
 	}
 	well(t, "events", "import", columns, "--data", filepath.Join(dir, "fourth"))
+	if err := os.WriteFile(rules, []byte(`{"types": {"reservation.requested.v1": {"dogs[].name": "open", "note": "drop"}}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	masked := filepath.Join(dir, "masked.jsonl")
+	well(t, "events", "export", "--data", data, "--to", masked, "--mask", rules)
+	if b, err := os.ReadFile(masked); err != nil || !strings.Contains(string(b), `"dogs":[{"name":"콩이"`) || !strings.Contains(string(b), `"masked":true}`) {
+		t.Errorf("nobody's name is opened: %v", err)
+	}
+	if out := well(t, "events", "verify", "--file", masked, "--key", public); !strings.Contains(out, "the hash and its place are proven") {
+		t.Error(out)
+	}
+	call(t, "events", "import", masked, "--data", filepath.Join(dir, "fifth")).refused(t, 2, "masked")
+	if err := os.WriteFile(rules, []byte(`{"types": {"reservation.requested.v1": {"dog": "open"}}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	call(t, "events", "export", "--data", data, "--to", filepath.Join(dir, "none"), "--mask", rules).refused(t, 2, `no personal field "dog"`, "dogs[].name")
 	served := groomers(address)
 	p.Stop(t)
 
 	// Each call was recorded, with what it was about.
+	if called := operationsIn(t, "sqlite:"+filepath.Join(data, eventsName)); !slices.Contains(called, admin.Called{Operation: "export-events", About: "masked opened"}) {
+		t.Errorf("that texts were opened is not recorded: %v", called)
+	}
 	url := "sqlite:" + filepath.Join(data, eventsName)
 	for operation, about := range map[string]string{"seal-events": "", "verify-events": "", "prove-event": "12", "export-events": ""} {
 		if !slices.Contains(operationsIn(t, url), admin.Called{Operation: operation, About: about}) {
