@@ -152,30 +152,42 @@ func TestAnInterruptedParquetGoesOn(t *testing.T) {
 	s, k, dir := newSQLite(t), newKey(t), t.TempDir()
 	write(t, s, k, 100)
 	want := exported(t, s, inParquet(filepath.Join(dir, "whole")))
-	for after := 1; after < int(want.Events); after += 17 { //nolint:gosec // a test's
-		path := filepath.Join(dir, fmt.Sprint(after))
-		if _, err := export.Write(t.Context(), cut{store: s, after: after}, inParquet(path)); !errors.Is(err, errCut) {
-			t.Fatal(err)
+	copied := func(from, to string) {
+		t.Helper()
+		b, err := os.ReadFile(filepath.Join(dir, from))
+		if err == nil {
+			err = os.WriteFile(to, b, 0o600)
 		}
-		// A kill leaves the part that it was at.
-		whole, err := filepath.Glob(path + ".part/*.parquet")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(fmt.Sprintf("%s.part/part-%05d.parquet.part", path, len(whole)+1), []byte("PAR1…"), 0o600); err != nil {
+	}
+	parts := len(want.Files) - 2
+	for there := range parts + 1 {
+		path := filepath.Join(dir, fmt.Sprint(there))
+		if _, err := export.Write(t.Context(), cut{store: s}, inParquet(path)); !errors.Is(err, errCut) {
 			t.Fatal(err)
 		}
-		if after == 18 {
+		// A kill leaves some whole parts, the one that it was at, and the commands ahead of them.
+		for n := range there {
+			name := fmt.Sprintf("part-%05d.parquet", n+1)
+			copied(filepath.Join("whole", name), filepath.Join(path+".part", name))
+		}
+		copied("whole.commands", path+".commands.part")
+		if err := os.WriteFile(fmt.Sprintf("%s.part/part-%05d.parquet.part", path, there+1), []byte("PAR1…"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if there == 1 {
 			if _, err := export.Write(t.Context(), s, order(path)); err == nil || !strings.Contains(err.Error(), "another export") {
 				t.Errorf("going on in another format: %v", err)
 			}
 		}
 		got := exported(t, s, inParquet(path))
 		if got.Events != want.Events || got.Commands != want.Commands || len(got.Files) != len(want.Files) {
-			t.Errorf("after %d: %+v, want %+v", after, got, want)
+			t.Errorf("behind %d parts: %+v, want %+v", there, got, want)
 		}
 		if r := verified(t, path, k); r.Finding != nil {
-			t.Errorf("after %d: %v", after, r.Finding)
+			t.Errorf("behind %d parts: %v", there, r.Finding)
 		}
 	}
 }
