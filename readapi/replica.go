@@ -22,7 +22,7 @@ import (
 // from, and rows are the fold of the events up to their offset on any copy. A read without one may be answered by it
 // while it is at most MaxAge older than the primary: every lookPeriod the primary is asked where each partition stands and
 // which versions serve, and the replica whether it has come that far. While the primary does not answer, nothing new can
-// come to be, and the replica answers as it is.
+// come to be: a replica that was that near when it was last seen, or has come to have all that it had then, answers as it is.
 //
 // Without Run it is not used.
 type Replica struct {
@@ -35,6 +35,7 @@ type Replica struct {
 	mu      sync.Mutex
 	answers bool      // to the last look
 	alone   bool      // the primary did not answer the last look
+	near    bool      // it was near enough when the primary was last seen, or has come that far since
 	as      time.Time // it has all that the primary had then; zero: not known
 	said    string    // the same trouble is told once
 }
@@ -103,11 +104,13 @@ func (r *Replica) note(ctx context.Context, held []state, reached int, away, err
 	if reached >= 0 {
 		r.as = held[reached].at
 	}
+	all := reached >= 0 && reached == len(held)-1
+	r.near = time.Since(r.as) <= r.maxAge() || away != nil && (r.near || all)
 	trouble := ""
 	switch {
 	case err != nil:
 		trouble = fmt.Sprintf("it does not answer: %v", err)
-	case away == nil && time.Since(r.as) > r.maxAge():
+	case !r.near:
 		trouble = "it is too far behind"
 	}
 	if trouble == r.said || r.Log == nil {
@@ -135,7 +138,7 @@ func (r *Replica) Serves() bool {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.answers && (r.alone || time.Since(r.as) <= r.maxAge())
+	return r.answers && (r.alone && r.near || time.Since(r.as) <= r.maxAge())
 }
 
 // Age is how much older than the primary the replica may be; known is false before it was in step for the first time.

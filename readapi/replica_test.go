@@ -162,4 +162,30 @@ func TestTheReplicaAnswersWhatItHasAndThePrimaryTheRest(t *testing.T) {
 	own()
 	c.replica.Start(t)
 	serves()
+	stop()
+	readers.Wait()
+
+	c.replica.Execute(t, "STOP REPLICA SQL_THREAD")
+	move()
+	c.await("it is late", func() bool { // to a look, not by the clock between two: only a look tells what was so when the primary was last seen
+		c.of.mu.Lock()
+		defer c.of.mu.Unlock()
+		return !c.of.near
+	})
+	c.primary.Kill()
+	c.await("the primary is missed", func() bool {
+		c.of.mu.Lock()
+		defer c.of.mu.Unlock()
+		return c.of.alone
+	})
+	if c.of.Serves() {
+		t.Error("a replica that was late when the primary was last seen answers reads")
+	}
+	refused(c.get("customer:c1", path), http.StatusServiceUnavailable, "read_model.unavailable")
+	c.replica.Execute(t, "START REPLICA SQL_THREAD")
+	c.await("it has all that the primary had", c.of.Serves)
+	own()
+	if got := get(); got != visit.Revision {
+		t.Errorf("without a primary, revision %d of %d is shown", got, visit.Revision)
+	}
 }
