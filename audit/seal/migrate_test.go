@@ -31,7 +31,7 @@ func TestAnOlderStoreIsSealedFromItsBeginning(t *testing.T) {
 		if d.driver == "pgx" {
 			step = "5"
 		}
-		for _, statement := range []string{"DROP TABLE silent_commands", "DROP TABLE seals", "DELETE FROM events_migrations WHERE version_id = " + step} {
+		for _, statement := range []string{"DROP TABLE silent_commands", "DROP TABLE seals", "DROP TABLE loaded_times", "DELETE FROM events_migrations WHERE version_id >= " + step} {
 			if _, err := h.db.ExecContext(t.Context(), statement); err != nil {
 				t.Fatal(err)
 			}
