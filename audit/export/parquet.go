@@ -91,10 +91,10 @@ var null = []byte("null")
 func textIn(metadata []byte, name string) string {
 	_, after, _ := bytes.Cut(metadata, []byte(name))
 	for i, c := range after {
-		switch {
-		case c == '"':
+		switch c {
+		case '"':
 			return string(after[:i])
-		case c == '\\':
+		case '\\':
 			var text string
 			_ = json.NewDecoder(bytes.NewReader(append([]byte{'"'}, after...))).Decode(&text)
 			return text

@@ -210,7 +210,7 @@ func TestColumnsSayWhatTheMetadataDoes(t *testing.T) {
 	for page := make([]parquet.Row, 1); ; {
 		n, err := rows.ReadRows(page)
 		for _, row := range page[:n] {
-			row[leaf.ColumnIndex] = parquet.ValueOf("forged").Level(0, 1, int(leaf.ColumnIndex))
+			row[leaf.ColumnIndex] = parquet.ValueOf("forged").Level(0, 1, leaf.ColumnIndex)
 		}
 		if _, err := forging.WriteRows(page[:n]); err != nil {
 			t.Fatal(err)
