@@ -117,6 +117,7 @@ func general() []Library {
 		{Path: "go.yaml.in/yaml/v3", Why: testsOnly},
 		{Path: "pgregory.net/rapid", Why: testsOnly},
 		{Path: "go.uber.org/goleak", Why: testsOnly},
+		{Path: "google.golang.org/protobuf", Why: testsOnly},
 		{Path: "github.com/anishathalye/porcupine", Why: testsOnly},
 		{Path: "github.com/Shopify/toxiproxy/v2", Why: testsOnly},
 	}
