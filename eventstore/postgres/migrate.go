@@ -76,7 +76,7 @@ func Migrations(ctx context.Context, url string) ([]eventstore.Migration, error)
 }
 
 // lastMigration is the newest step of this release; a test compares it with the folder.
-const lastMigration = 5
+const lastMigration = 6
 
 // checkSchema asks by the read pool: goose would need a connection of its own at every start.
 func (s *Store) checkSchema(ctx context.Context) error {
