@@ -128,14 +128,14 @@ func openMySQL(rawURL string, of choice) (*DB, error) {
 	if u.Host == "" || name == "" {
 		return nil, errors.New("the URL needs a host and a database: mysql://user:password@host:port/database")
 	}
-	open := func(vars map[string]string, most int, idle, patience time.Duration) (*sql.DB, error) {
+	open := func(vars map[string]string, writes bool, most int, idle, patience time.Duration) (*sql.DB, error) {
 		c := mysql.NewConfig()
 		c.User = u.User.Username()
 		c.Passwd, _ = u.User.Password()
 		c.Net, c.DBName = "tcp", name
 		c.Collation = "utf8mb4_bin"
 		c.ClientFoundRows = true
-		c.RejectReadOnly = true             // one that was demoted: its connections are thrown away, the next one goes to its successor
+		c.RejectReadOnly = writes           // one that was demoted: its connections are thrown away, the next one goes to its successor
 		c.InterpolateParams = true          // one round trip for a statement, not two
 		c.Loc, c.ParseTime = time.UTC, true // goose keeps times in a TIMESTAMP
 		c.Timeout = 5 * time.Second
@@ -160,17 +160,17 @@ func openMySQL(rawURL string, of choice) (*DB, error) {
 		pool.SetConnMaxIdleTime(idle) // before the server's wait_timeout: a pooled connection must not die unseen
 		return pool, nil
 	}
-	write, err := open(mysqlWrite, 32, 10*time.Second, 30*time.Second)
+	write, err := open(mysqlWrite, true, 32, 10*time.Second, 30*time.Second)
 	if err != nil {
 		return nil, err
 	}
-	read, err := open(mysqlRead, 32, 45*time.Second, 30*time.Second)
+	read, err := open(mysqlRead, false, 32, 45*time.Second, 30*time.Second)
 	if err != nil {
 		return nil, errors.Join(err, write.Close())
 	}
 	// An index over a large table takes minutes, in which the server says nothing. One that is gone is found by its silence on
 	// the connection's keep-alive.
-	long, err := open(mysqlWrite, 4, 10*time.Second, 0)
+	long, err := open(mysqlWrite, true, 4, 10*time.Second, 0)
 	if err != nil {
 		return nil, errors.Join(err, write.Close(), read.Close())
 	}
