@@ -88,23 +88,5 @@ func synthetic(n int) eventstore.Loaded {
 		r.Hash = eventstore.ContentHash(r)
 		return r, id
 	}
-	return eventstore.Loaded{
-		Events: func(yield func(eventstore.Recorded, error) bool) {
-			for i := range n {
-				if r, _ := of(i); !yield(r, nil) {
-					return
-				}
-			}
-		},
-		Commands: func(yield func(eventstore.Accepted, error) bool) {
-			for i := range n {
-				r, id := of(i)
-				c := eventstore.Command{ID: id, RequestHash: r.Hash[:], Actor: "customer:kim", Stream: r.Stream, LastRevision: r.Revision, Position: r.Position}
-				if !yield(eventstore.Accepted{Command: c, RecordedAt: r.RecordedAt}, nil) {
-					return
-				}
-			}
-		},
-		Seals: func(func(eventstore.Seal, error) bool) {},
-	}
+	return oneEach(n, of)
 }

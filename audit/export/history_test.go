@@ -175,3 +175,26 @@ func contentsOf(t testing.TB, s seal.Store) (c contents) {
 	}
 	return c
 }
+
+// oneEach is a history of n events, each of a command of its own; of tells the event and the command's ID.
+func oneEach(n int, of func(i int) (eventstore.Recorded, uuid.UUID)) eventstore.Loaded {
+	return eventstore.Loaded{
+		Events: func(yield func(eventstore.Recorded, error) bool) {
+			for i := range n {
+				if r, _ := of(i); !yield(r, nil) {
+					return
+				}
+			}
+		},
+		Commands: func(yield func(eventstore.Accepted, error) bool) {
+			for i := range n {
+				r, id := of(i)
+				c := eventstore.Command{ID: id, RequestHash: r.Hash[:], Actor: "customer:kim", Stream: r.Stream, LastRevision: r.Revision, Position: r.Position}
+				if !yield(eventstore.Accepted{Command: c, RecordedAt: r.RecordedAt}, nil) {
+					return
+				}
+			}
+		},
+		Seals: func(func(eventstore.Seal, error) bool) {},
+	}
+}

@@ -160,8 +160,8 @@ type command struct {
 func appendCommand(b []byte, c eventstore.Accepted) []byte {
 	b = append(append(b, `{"command_id":"`...), c.ID.String()...)
 	b = base64.StdEncoding.AppendEncode(append(b, `","request_hash":"`...), c.RequestHash)
-	b = appendText(append(b, `","actor":`...), c.Actor)
-	b = appendText(append(b, `,"stream":`...), c.Stream)
+	b = seal.AppendText(append(b, `","actor":`...), c.Actor)
+	b = seal.AppendText(append(b, `,"stream":`...), c.Stream)
 	b = strconv.AppendInt(append(b, `,"last_revision":`...), int64(c.LastRevision), 10)
 	b = strconv.AppendUint(append(b, `,"position":`...), c.Position, 10)
 	b = append(c.RecordedAt.UTC().AppendFormat(append(b, `,"recorded_at":"`...), time.RFC3339Nano), '"')
@@ -169,16 +169,6 @@ func appendCommand(b []byte, c eventstore.Accepted) []byte {
 		b = strconv.AppendUint(append(b, `,"silent":`...), c.Silent, 10)
 	}
 	return append(b, "}\n"...)
-}
-
-func appendText(b []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
-			quoted, _ := json.Marshal(s) // a string always can be
-			return append(b, quoted...)
-		}
-	}
-	return append(append(append(b, '"'), s...), '"')
 }
 
 func parseCommand(line []byte) (eventstore.Accepted, error) {

@@ -21,11 +21,11 @@ import (
 // data_base64.
 func AppendEvent(b []byte, r eventstore.Recorded) []byte {
 	b = strconv.AppendUint(append(b, `{"position":`...), r.Position, 10)
-	b = appendText(append(b, `,"stream":`...), r.Stream)
+	b = AppendText(append(b, `,"stream":`...), r.Stream)
 	b = strconv.AppendInt(append(b, `,"revision":`...), int64(r.Revision), 10)
-	b = appendText(append(b, `,"id":`...), r.ID.String())
-	b = appendText(append(b, `,"type":`...), r.Type)
-	b = appendText(append(b, `,"key":`...), r.Key)
+	b = AppendText(append(b, `,"id":`...), r.ID.String())
+	b = AppendText(append(b, `,"type":`...), r.Type)
+	b = AppendText(append(b, `,"key":`...), r.Key)
 	b = append(r.RecordedAt.UTC().AppendFormat(append(b, `,"recorded_at":"`...), time.RFC3339Nano), '"')
 	b = appendBytes(b, "metadata", r.Metadata)
 	b = appendBytes(b, "data", r.Data)
@@ -33,7 +33,8 @@ func AppendEvent(b []byte, r eventstore.Recorded) []byte {
 	return append(b, "\"}\n"...)
 }
 
-func appendText(b []byte, s string) []byte {
+// AppendText appends a text as JSON. Most texts of a history need no look at their characters but one.
+func AppendText(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
 			quoted, _ := json.Marshal(s) // a string always can be

@@ -14,7 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/dangdangsalon/salon/audit"
+	"github.com/dangdangsalon/salon/audit/doctor"
 	"github.com/dangdangsalon/salon/eventstore"
 	"github.com/dangdangsalon/salon/internal/telemetry"
 )
@@ -128,8 +128,7 @@ func (n *node) seeKafka(ctx context.Context, s *telemetry.System) error {
 		return fmt.Errorf("open Kafka: %w", err)
 	}
 	defer client.Close()
-	asking := kadm.NewClient(client)
-	topics, err := asking.ListTopicsWithInternal(ctx)
+	topics, err := kadm.NewClient(client).ListTopicsWithInternal(ctx)
 	if err != nil {
 		return fmt.Errorf("list the topics: %w", err)
 	}
@@ -143,12 +142,12 @@ func (n *node) seeKafka(ctx context.Context, s *telemetry.System) error {
 	if n.alone {
 		return nil // its log is in the folder
 	}
-	dirs, err := asking.DescribeAllLogDirs(ctx, nil)
-	dirs.Each(func(d kadm.DescribedLogDir) {
+	dirs, err := kafkaDisks(ctx, n.servers.Brokers())
+	for _, d := range dirs {
 		if d.TotalBytes > 0 {
 			s.Disks = append(s.Disks, telemetry.Disk{Broker: int(d.Broker), Folder: d.Dir, Free: d.UsableBytes, Size: d.TotalBytes})
 		}
-	})
+	}
 	return err
 }
 
@@ -161,16 +160,11 @@ func (n *node) seeLookups(ctx context.Context, s *telemetry.System) error {
 	if err != nil {
 		return err
 	}
-	waits := time.Duration(0)
-	for r, err := range n.store.ReadAll(ctx, through, eventstore.Filter{}) {
-		if err != nil {
-			return err
-		}
-		waits = max(0, time.Since(r.RecordedAt))
-		break
+	_, waits, err := doctor.Behind(ctx, n.store, through, time.Now())
+	if err == nil {
+		s.Lookups = &waits
 	}
-	s.Lookups = &waits
-	return nil
+	return err
 }
 
 func (n *node) seeSeals(ctx context.Context, s *telemetry.System) error {
@@ -188,11 +182,7 @@ func (n *node) seeErasures(ctx context.Context, s *telemetry.System) error {
 	if n.erasures.Path == "" {
 		return nil
 	}
-	all, err := n.erasures.All()
-	if err != nil {
-		return err
-	}
-	owed, err := audit.Owed(ctx, n.store, all)
+	_, owed, err := n.owed(ctx)
 	if err == nil {
 		count := len(owed)
 		s.Erasures = &count

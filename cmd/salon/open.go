@@ -110,16 +110,20 @@ func (n *node) openKeys(ctx context.Context) (*sealed.Keys, error) {
 	return keys, n.applyErasures(ctx)
 }
 
+// owed reads the ledger of erasures, and tells which of them the store has not; without a ledger, there are none.
+func (n *node) owed(ctx context.Context) (all, owed []audit.Erasure, err error) {
+	if n.erasures.Path == "" {
+		return nil, nil, nil
+	}
+	if all, err = n.erasures.All(); err == nil {
+		owed, err = audit.Owed(ctx, n.store, all)
+	}
+	return all, owed, err
+}
+
 // applyErasures deletes the keys that a restored store has again. Until then nobody is served.
 func (n *node) applyErasures(ctx context.Context) error {
-	if n.erasures.Path == "" {
-		return nil
-	}
-	all, err := n.erasures.All()
-	if err != nil {
-		return err
-	}
-	owed, err := audit.Owed(ctx, n.store, all)
+	_, owed, err := n.owed(ctx)
 	if err == nil && len(owed) > 0 {
 		n.tel.Log.WarnContext(ctx, "the event store has keys of people who were erased: it was restored from a backup of before that; they are erased again", "people", len(owed))
 		err = audit.Apply(ctx, n.store, owed)

@@ -13,7 +13,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/dangdangsalon/salon/audit"
 	"github.com/dangdangsalon/salon/audit/doctor"
 	"github.com/dangdangsalon/salon/eventstore"
 	"github.com/dangdangsalon/salon/projections/engine"
@@ -254,11 +253,7 @@ func (s *patient) probeErasures(ctx context.Context) (string, error) {
 	if s.erasures.Path == "" {
 		return "no ledger was named, so a store that was restored behind an erasure is not noticed: give --erasures", nil
 	}
-	all, err := s.erasures.All()
-	if err != nil {
-		return "", err
-	}
-	owed, err := audit.Owed(ctx, s.store, all)
+	all, owed, err := s.owed(ctx)
 	if err != nil {
 		return "", err
 	}

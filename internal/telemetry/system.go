@@ -84,7 +84,7 @@ func (m *Metrics) System(s System) {
 	}
 	for server, replicas := range s.Replicas {
 		out.add(b.replicas, float64(len(replicas)), server)
-		behind := map[string]time.Duration{} // of two with one name, the later counts: a name stands here once
+		behind := map[string]time.Duration{} // of two with one name, the one further behind counts: a name stands here once
 		for _, r := range replicas {
 			behind[r.Name] = max(behind[r.Name], r.Behind)
 		}
