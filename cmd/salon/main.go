@@ -10,12 +10,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
 	_ "time/tzdata" // groomers live in zones; a bare container has no zone files
 
 	"github.com/alecthomas/kong"
+	"github.com/redis/go-redis/v9"
 )
 
 // Set by the build: -ldflags "-X main.version=… -X main.commit=…".
@@ -63,7 +65,8 @@ func usage(err error) error {
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process as it would any other
+	context.AfterFunc(ctx, stop)                             // a second signal ends the process as it would any other
+	redis.SetLogger(redisLog{slog.New(slog.DiscardHandler)}) // by itself it prints to the terminal; a node sets its own log
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 

@@ -51,7 +51,7 @@ func (n *node) openStore(ctx context.Context, url string) (store, error) {
 
 // openRedis opens Redis, which may be away: nothing connects yet.
 func (n *node) openRedis() error {
-	redis.SetLogger(redisLog{n.tel.Log}) // by itself it prints to the terminal
+	redis.SetLogger(redisLog{n.tel.Log})
 	client, err := newRedis(n.servers.Redis)
 	if err != nil {
 		return usage(err)
