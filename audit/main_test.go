@@ -4,10 +4,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/dangdangsalon/salon/eventstore/esdb/esdbtest"
 )
 
-func TestMain(m *testing.M) {
-	// The EventStoreDB client leaves connections behind, see eventstore/esdb.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("google.golang.org/grpc/internal/grpcsync.(*CallbackSerializer).run"),
-		goleak.IgnoreTopFunction("google.golang.org/grpc.(*addrConn).resetTransportAndUnlock"))
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, esdbtest.Leaks()...) }

@@ -13,12 +13,13 @@ import (
 	"github.com/dangdangsalon/salon/audit/seal"
 	"github.com/dangdangsalon/salon/domain"
 	"github.com/dangdangsalon/salon/eventstore"
+	"github.com/dangdangsalon/salon/eventstore/esdb/esdbtest"
 	"github.com/dangdangsalon/salon/eventstore/postgres"
 	"github.com/dangdangsalon/salon/eventstore/sqlite"
 	"github.com/dangdangsalon/salon/internal/harness"
 )
 
-func TestMain(m *testing.M) { harness.Main(m) }
+func TestMain(m *testing.M) { harness.Main(m, esdbtest.Leaks()...) }
 
 type store interface {
 	seal.Store

@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/dangdangsalon/salon/eventstore"
 	"github.com/dangdangsalon/salon/eventstore/esdb"
 	"github.com/dangdangsalon/salon/eventstore/esdb/esdbtest"
@@ -25,10 +23,7 @@ func TestMain(m *testing.M) {
 			}
 			return storetest.AppendUntilKilled(ctx, s, os.Stdout)
 		},
-		// The client leaves connections behind when they break under it, see client.go. Each has one goroutine, and between
-		// two tries to connect another; a connection of ours that is still open has more.
-	}.Main(m, goleak.IgnoreTopFunction("google.golang.org/grpc/internal/grpcsync.(*CallbackSerializer).run"),
-		goleak.IgnoreTopFunction("google.golang.org/grpc.(*addrConn).resetTransportAndUnlock"))
+	}.Main(m, esdbtest.Leaks()...)
 }
 
 // opened is a store that knows where it is.
