@@ -114,7 +114,7 @@ func (c comparison) begin(s subject) {
 }
 
 // changedBy notes what one event changed.
-func (c comparison) changedBy(r eventstore.Recorded, s subject) error {
+func (c comparison) changedBy(r *eventstore.Recorded, s subject) error {
 	for p := range s.touched() {
 		at := pointer(p.path...)
 		of, known := c[at]
@@ -125,7 +125,7 @@ func (c comparison) changedBy(r eventstore.Recorded, s subject) error {
 		if of.by == nil {
 			of.by = map[string]*eventstore.Recorded{}
 		}
-		err := p.shape.differ(of.value, p.value, func(at string, _ *shape, _, _ reflect.Value) { of.by[at] = &r })
+		err := p.shape.differ(of.value, p.value, func(at string, _ *shape, _, _ reflect.Value) { of.by[at] = r })
 		if err != nil {
 			return err
 		}
@@ -170,13 +170,13 @@ func (c comparison) held() (h held) {
 func (p *Past) diff(ctx context.Context, c comparison, s subject, h trail, start, end eventstore.Place, limit int) (Diff, told, error) {
 	begun := false
 	t, err := h.fold(s, end, watch{
-		before: func(r eventstore.Recorded) {
+		before: func(r *eventstore.Recorded) {
 			if r.Position > start.Position && !begun {
 				begun = true
 				c.begin(s)
 			}
 		},
-		after: func(r eventstore.Recorded) error {
+		after: func(r *eventstore.Recorded) error {
 			if !begun {
 				return nil
 			}

@@ -42,17 +42,31 @@ const MostRows = 1000
 // rowSubject is the rows of one ordering key in one version of a projection.
 type rowSubject struct {
 	projection engine.Projection
-	decode     engine.Decoder
+	decoder    engine.Decoder
 	unit       *engine.Unit
 	name       string // of the rows that are wanted; "" for all
 	shapes     map[*engine.Def]*shape
 }
 
 func (p *Past) rowSubject(v engine.Projection, name string) *rowSubject {
-	return &rowSubject{projection: v, decode: engine.NewDecoder(p.Codec, v), unit: engine.NewUnit(), name: name, shapes: map[*engine.Def]*shape{}}
+	return &rowSubject{projection: v, decoder: engine.NewDecoder(p.Codec, v), unit: engine.NewUnit(), name: name, shapes: map[*engine.Def]*shape{}}
 }
 
-func (s *rowSubject) step(r eventstore.Recorded) error { return s.unit.Step(s.decode, s.projection, r) }
+// decode answers nil for an event that the projection does not use.
+func (s *rowSubject) decode(r eventstore.Recorded) (any, error) {
+	e, wanted, err := s.decoder.Event(s.projection, r)
+	if err != nil || !wanted {
+		return nil, err
+	}
+	return e, nil
+}
+
+func (s *rowSubject) step(decoded any) error {
+	if decoded == nil {
+		return nil
+	}
+	return s.unit.Replay(s.projection, decoded.(engine.Event))
+}
 
 func (s *rowSubject) touched() iter.Seq[part] {
 	return func(yield func(part) bool) {
@@ -167,10 +181,10 @@ func (p *Past) find(ctx context.Context, v engine.Projection, name string, throu
 	f := found{}
 	key, t, err := p.among(ctx, v, name, func(s subject, h trail) (held, told, error) {
 		f.rows, f.last = map[string]part{}, map[string]*eventstore.Recorded{}
-		t, err := h.fold(s, through, watch{after: func(r eventstore.Recorded) error {
+		t, err := h.fold(s, through, watch{after: func(r *eventstore.Recorded) error {
 			for part := range s.touched() {
 				at := pointer(part.path...)
-				if f.last[at] = &r; !part.value.IsValid() {
+				if f.last[at] = r; !part.value.IsValid() {
 					delete(f.rows, at)
 				} else {
 					f.rows[at] = part

@@ -18,8 +18,10 @@ import (
 // subject is what is folded: the state of a stream, or the rows of an ordering key. It consists of parts, which change one
 // by one, so that what an event changed is found without a look at everything else.
 type subject interface {
+	// decode makes of an event what step takes. It depends on nothing that step changes, and may run beside it.
+	decode(r eventstore.Recorded) (any, error)
 	// step folds an event; after an error it is as it was before.
-	step(r eventstore.Recorded) error
+	step(decoded any) error
 	// touched yields the parts that changed since it was last asked.
 	touched() iter.Seq[part]
 }
@@ -141,12 +143,10 @@ type streamSubject struct {
 	seen  any // the state when it was last asked for what changed; nil before
 }
 
-func (s *streamSubject) step(r eventstore.Recorded) error {
-	f, err := s.codec.Fact(r)
-	if err != nil {
-		return err
-	}
-	s.state, s.begun = s.evolve(s.state, f), true
+func (s *streamSubject) decode(r eventstore.Recorded) (any, error) { return s.codec.Fact(r) }
+
+func (s *streamSubject) step(decoded any) error {
+	s.state, s.begun = s.evolve(s.state, decoded.(domain.Fact)), true
 	return nil
 }
 

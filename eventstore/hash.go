@@ -42,15 +42,14 @@ func (s Snapshot) Sum() [32]byte {
 	return hashFields([]byte(s.Stream), number(int64(s.FoldVersion)), number(int64(s.Revision)), s.State)
 }
 
+// hashFields puts them together before it hashes them: given to the hash one by one, they take a third longer.
 func hashFields(fields ...[]byte) [32]byte {
-	h := sha256.New()
-	var n [4]byte
+	all := make([]byte, 0, 1024) // most events have less
 	for _, b := range fields {
-		binary.BigEndian.PutUint32(n[:], uint32(len(b))) //nolint:gosec // fields are bounded by MaxEventBytes, MaxSnapshotBytes
-		h.Write(n[:])
-		h.Write(b)
+		all = binary.BigEndian.AppendUint32(all, uint32(len(b))) //nolint:gosec // fields are bounded by MaxEventBytes, MaxSnapshotBytes
+		all = append(all, b...)
 	}
-	return [32]byte(h.Sum(nil))
+	return sha256.Sum256(all)
 }
 
 func number(n int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(n)) } //nolint:gosec // its bits are what is meant

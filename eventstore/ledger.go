@@ -42,6 +42,14 @@ type Orderly interface {
 	CommandsFrom(ctx context.Context, id uuid.UUID) iter.Seq2[Accepted, error]
 }
 
+// Ranged is a store whose positions have no holes and lead to their events at once, beside the contract: several parts of it
+// can be read side by side.
+type Ranged interface {
+	Head(ctx context.Context) (Head, error)
+	// ReadRange yields the events behind the position after, through that of through, as ReadAll does.
+	ReadRange(ctx context.Context, after, through uint64) iter.Seq2[Recorded, error]
+}
+
 // ErrSealed says that another sealer has sealed the block.
 var ErrSealed = errors.New("the block is sealed")
 

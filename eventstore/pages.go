@@ -5,16 +5,16 @@ import (
 	"iter"
 )
 
-// Pages yields what next reads, page by page, for the adapters. A page is complete in memory before its first event is
+// Pages yields what next reads, page by page, for the adapters. A page is complete in memory before the first of it is
 // yielded, so nothing of the store is held while the caller works; meanwhile the next page is read. next is never
 // called twice at once. more is false when the end was found; an error ends the loop.
-func Pages(ctx context.Context, next func(ctx context.Context) (page []Recorded, more bool, err error)) iter.Seq2[Recorded, error] {
+func Pages[T any](ctx context.Context, next func(ctx context.Context) (page []T, more bool, err error)) iter.Seq2[T, error] {
 	type result struct {
-		page []Recorded
+		page []T
 		more bool
 		err  error
 	}
-	return func(yield func(Recorded, error) bool) {
+	return func(yield func(T, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		read := func() (r result) {
 			r.page, r.more, r.err = next(ctx)
@@ -30,7 +30,8 @@ func Pages(ctx context.Context, next func(ctx context.Context) (page []Recorded,
 		first := true
 		for r := read(); ; first = false {
 			if r.err != nil {
-				yield(Recorded{}, r.err)
+				var none T
+				yield(none, r.err)
 				return
 			}
 			for i, e := range r.page {
@@ -52,6 +53,16 @@ func Pages(ctx context.Context, next func(ctx context.Context) (page []Recorded,
 				r, ahead = <-ahead, nil
 			}
 		}
+	}
+}
+
+// PageSizes are the sizes of the pages of one stream or key, up to most: many who ask for one look at an event and leave, and to
+// the others a page comes while they work on the one before. Call the function that it answers once for each page.
+func PageSizes(most int) (next func() int) {
+	size := 8
+	return func() int {
+		size = min(8*size, most)
+		return size
 	}
 }
 

@@ -147,7 +147,7 @@ func contentsOf(t testing.TB, s seal.Store) (c contents) {
 			t.Fatal(err)
 		}
 		c.Events = append(c.Events, r)
-		if id, begins := runs.Next(r); begins {
+		if id := seal.CommandOf(r); runs.Next(id) {
 			ids = append(ids, id)
 		}
 	}

@@ -30,7 +30,13 @@ type out struct {
 	buf  *bufio.Writer
 	sum  hash.Hash
 	size int64
+
+	settled  int64      // of the size, what the disk was asked to take
+	settling chan error // of that, while it does; nil when it is done
 }
+
+// settleEach is how much of a file is left to its disk for later.
+const settleEach = 32 << 20
 
 // grow opens FILE.part to go on behind the lines that keep accepts, each whole; what follows them is cut off.
 func grow(path string, keep func(line []byte) bool) (*out, error) {
@@ -56,7 +62,7 @@ func grow(path string, keep func(line []byte) bool) (*out, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("go on with %s: %w", path, err), f.Close())
 	}
-	o.buf = bufio.NewWriterSize(f, 1<<20)
+	o.buf, o.settled = bufio.NewWriterSize(f, 1<<20), o.size
 	return o, nil
 }
 
@@ -80,19 +86,39 @@ func (o *out) write(lines []byte) error {
 	o.sum.Write(lines)
 	o.size += int64(len(lines))
 	_, err := o.buf.Write(lines)
+	if err == nil && o.size-o.settled > settleEach {
+		err = o.settle()
+	}
+	return err
+}
+
+// settle lets the disk take what there is while the export goes on: at the end, a third of its time was spent on waiting for that.
+func (o *out) settle() error {
+	err := o.wait()
+	settling := make(chan error, 1)
+	o.settled, o.settling = o.size, settling
+	go func() { settling <- o.file.Sync() }()
+	return err
+}
+
+// wait waits for what settle has begun.
+func (o *out) wait() (err error) {
+	if o.settling != nil {
+		err, o.settling = <-o.settling, nil
+	}
 	return err
 }
 
 func (o *out) flush() error { return o.buf.Flush() }
 
+// sync puts on its disk what was written.
+func (o *out) sync() error { return errors.Join(o.buf.Flush(), o.wait(), o.file.Sync()) }
+
 // done puts the file on its disk, and answers what the manifest says of it.
 func (o *out) done(name string) (Part, error) {
-	err := errors.Join(o.buf.Flush(), o.file.Sync(), o.file.Close())
+	err := errors.Join(o.sync(), o.file.Close())
 	return Part{name, o.size, hexOf(o.sum.Sum(nil))}, err
 }
-
-// sync puts on its disk what was written.
-func (o *out) sync() error { return errors.Join(o.buf.Flush(), o.file.Sync()) }
 
 // eventLines is a sink of lines.
 type eventLines struct{ *out }

@@ -15,6 +15,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/dangdangsalon/salon/audit/seal"
 	"github.com/dangdangsalon/salon/eventstore"
 )
@@ -162,7 +164,8 @@ type sink interface {
 type event struct {
 	eventstore.Recorded
 
-	masked bool // its data is not what was stored
+	masked bool      // its data is not what was stored
+	of     uuid.UUID // of one that is written: the command that it names
 }
 
 // made is what is prepared of a batch.
@@ -218,7 +221,7 @@ func (w *writer) run(ctx context.Context, from Source) error {
 	walk := seal.Walk{
 		After: max(a.From-1, w.m.Last), To: a.To, Commands: math.MaxUint64,
 		Filter:  eventstore.Filter{StreamPrefix: a.Stream, Key: a.Key, Types: a.Types},
-		Prepare: func(b *seal.Batch) { b.Made = w.prepare(ctx, b.Events) },
+		Prepare: func(b *seal.Batch) { b.Made = w.prepare(ctx, b) },
 		Take:    w.take,
 	}
 	if walk.After < a.To {
@@ -232,9 +235,9 @@ func (w *writer) run(ctx context.Context, from Source) error {
 	return w.silent(ctx, from)
 }
 
-func (w *writer) prepare(ctx context.Context, events []eventstore.Recorded) (m made) {
-	m.events = make([]event, 0, len(events))
-	for _, r := range events {
+func (w *writer) prepare(ctx context.Context, b *seal.Batch) (m made) {
+	m.events = make([]event, 0, len(b.Events))
+	for i, r := range b.Events {
 		if w.m.Asked.Stream != "" && w.m.Asked.Stream != r.Stream {
 			continue // the filter is by the beginning of a name
 		}
@@ -243,6 +246,7 @@ func (w *writer) prepare(ctx context.Context, events []eventstore.Recorded) (m m
 			m.err = err
 			return m
 		}
+		e.of = b.Of[i]
 		m.events = append(m.events, e)
 	}
 	m.prepared = w.events.prepare(m.events)
@@ -258,8 +262,7 @@ func (w *writer) take(b *seal.Batch) (err error) {
 	var lines []byte
 	for _, e := range m.events {
 		w.count(e)
-		id, begins := w.runs.Next(e.Recorded)
-		if c, there := b.Commands[id]; begins && there {
+		if c, there := b.Commands[e.of]; w.runs.Next(e.of) && there {
 			lines = appendCommand(lines, w.masking.command(c))
 			w.m.Commands++
 		}

@@ -9,8 +9,8 @@ import (
 	"fmt"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 
 	"github.com/dangdangsalon/salon/eventstore"
@@ -55,7 +55,8 @@ func appendBytes(b []byte, name string, value []byte) []byte {
 
 // line reports whether bytes are a JSON object that may stand in a line as it is, and comes back so.
 func line(b []byte) bool {
-	return len(b) > 1 && b[0] == '{' && b[len(b)-1] == '}' && bytes.IndexByte(b, '\n') < 0 && bytes.IndexByte(b, '\r') < 0 && utf8.Valid(b) && json.Valid(b)
+	return len(b) > 1 && b[0] == '{' && b[len(b)-1] == '}' && bytes.IndexByte(b, '\n') < 0 && bytes.IndexByte(b, '\r') < 0 &&
+		jsontext.Value(b).IsValid(jsontext.AllowDuplicateNames(true)) // its UTF-8 as well
 }
 
 // ParseEvent reads what AppendEvent wrote. Whether the hash is right is another question.

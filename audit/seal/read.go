@@ -2,6 +2,9 @@ package seal
 
 import (
 	"context"
+	"iter"
+	"math"
+	"reflect"
 
 	"github.com/google/uuid"
 	"golang.org/x/mod/sumdb/note"
@@ -21,6 +24,7 @@ func (o Options) known() note.Verifiers {
 // Batch is some events on their way through a walk.
 type Batch struct {
 	Events   []eventstore.Recorded
+	Of       []uuid.UUID                       // the command that each names, or the zero one
 	Commands map[uuid.UUID]eventstore.Accepted // of the events, as far as they are asked for and there
 	Sound    []bool                            // of a verification: whether an event has the hash that it says
 	Made     any                               // what Prepare makes of it, of an export
@@ -33,6 +37,7 @@ type Batch struct {
 const (
 	batchEvents = 1024
 	batchBytes  = 8 << 20
+	partEvents  = 4 * batchEvents
 	workers     = 2
 )
 
@@ -103,19 +108,84 @@ func (w Walk) Run(ctx context.Context, h History) error {
 	return group.Wait()
 }
 
+// read reads all that is wanted: of a store that is Ranged two parts at once, else one event after the other.
 func (w Walk) read(ctx context.Context, h History, send func(*Batch) error) error {
+	if ranged, is := h.(eventstore.Ranged); is && reflect.ValueOf(w.Filter).IsZero() {
+		return w.readParts(ctx, ranged, send)
+	}
+	through := w.To
+	if through == 0 {
+		through = math.MaxUint64
+	}
+	return batches(h.ReadAll(ctx, w.After, w.Filter), through, send)
+}
+
+// readParts reads a part while the one before it is being sent. One reader alone waits for its server as often as that
+// waits for it: a third of two cores had nothing to do.
+func (w Walk) readParts(ctx context.Context, h eventstore.Ranged, send func(*Batch) error) error {
+	head, err := h.Head(ctx)
+	if err != nil {
+		return err
+	}
+	end := head.Position
+	if w.To > 0 {
+		end = min(w.To, end)
+	}
+	parts := make(chan chan *Batch, 1)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		defer close(parts)
+		for after := w.After; after < end; after += partEvents {
+			part, through := make(chan *Batch, partEvents/batchEvents), min(after+partEvents, end)
+			group.Go(func() error {
+				defer close(part)
+				return batches(h.ReadRange(ctx, after, through), through, func(b *Batch) error {
+					select {
+					case part <- b:
+						return nil
+					case <-ctx.Done():
+						return ctx.Err()
+					}
+				})
+			})
+			select {
+			case parts <- part:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		return nil
+	})
+	group.Go(func() error {
+		for part := range parts {
+			for b := range part {
+				if err := send(b); err != nil {
+					return err
+				}
+			}
+			if ctx.Err() != nil {
+				return ctx.Err() // a part that was not read to its end
+			}
+		}
+		return nil
+	})
+	return group.Wait()
+}
+
+// batches cuts events into batches, through a position.
+func batches(events iter.Seq2[eventstore.Recorded, error], through uint64, send func(*Batch) error) error {
 	b, size := &Batch{prepared: make(chan struct{})}, 0
-	for r, err := range h.ReadAll(ctx, w.After, w.Filter) {
+	for r, err := range events {
 		if err != nil {
 			return err
 		}
-		if w.To > 0 && r.Position > w.To {
+		if r.Position > through {
 			break
 		}
 		if b.Events == nil {
-			b.Events = make([]eventstore.Recorded, 0, batchEvents)
+			b.Events, b.Of = make([]eventstore.Recorded, 0, batchEvents), make([]uuid.UUID, 0, batchEvents)
 		}
-		b.Events = append(b.Events, r)
+		b.Events, b.Of = append(b.Events, r), append(b.Of, CommandOf(r))
 		if size += len(r.Data) + len(r.Metadata); len(b.Events) == batchEvents || size >= batchBytes {
 			if err := send(b); err != nil {
 				return err
@@ -129,12 +199,12 @@ func (w Walk) read(ctx context.Context, h History, send func(*Batch) error) erro
 func (b *Batch) lookUp(ctx context.Context, from *commandReader, through uint64) error {
 	var ids []uuid.UUID
 	var runs Runs
-	for _, r := range b.Events {
+	for i, r := range b.Events {
 		if r.Position > through {
 			break
 		}
-		if id, begins := runs.Next(r); begins {
-			ids = append(ids, id)
+		if runs.Next(b.Of[i]) {
+			ids = append(ids, b.Of[i])
 		}
 	}
 	if len(ids) == 0 {

@@ -219,7 +219,7 @@ func (s *Sealer) events(ctx context.Context, b *Body, next *eventstore.Seal) (t 
 			b.Events.From = r.Position
 		}
 		t.add(r.Hash)
-		if id, begins := runs.Next(r); begins {
+		if id := CommandOf(r); runs.Next(id) {
 			t.commands = append(t.commands, id)
 		}
 		b.Events.To = r.Position
@@ -236,12 +236,11 @@ func (s *Sealer) events(ctx context.Context, b *Body, next *eventstore.Seal) (t 
 // events lie in two blocks is sealed in both.
 type Runs struct{ last uuid.UUID }
 
-// Next takes the next event, and tells its command and whether a run begins with it.
-func (c *Runs) Next(r eventstore.Recorded) (id uuid.UUID, begins bool) {
-	id, ok := commandOf(r)
-	begins = ok && id != c.last
-	c.last = id // the zero one of an event that names none
-	return id, begins
+// Next takes the command of the next event, the zero one of an event that names none, and tells whether a run begins with it.
+func (c *Runs) Next(id uuid.UUID) (begins bool) {
+	begins = id != uuid.Nil && id != c.last
+	c.last = id
+	return begins
 }
 
 // commands takes the commands into the block: those of its events that the store remembers, then the silent ones.

@@ -61,12 +61,15 @@ func (t *tree) root() Hash {
 
 var commandMark = []byte(`"command_id":"`)
 
-// commandOf is the command that an event's metadata names. Metadata that is not written as ours is names none.
-func commandOf(r eventstore.Recorded) (uuid.UUID, bool) {
+// CommandOf is the command that an event's metadata names. Metadata that is not written as ours is names none: the zero ID.
+func CommandOf(r eventstore.Recorded) uuid.UUID {
 	i := bytes.Index(r.Metadata, commandMark)
 	if i < 0 || len(r.Metadata) < i+len(commandMark)+36 {
-		return uuid.Nil, false
+		return uuid.Nil
 	}
 	id, err := uuid.ParseBytes(r.Metadata[i+len(commandMark):][:36])
-	return id, err == nil
+	if err != nil {
+		return uuid.Nil
+	}
+	return id
 }

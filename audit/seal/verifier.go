@@ -121,8 +121,8 @@ func (v *verifier) look(r eventstore.Recorded, sound bool) *Finding {
 func (v *verifier) enter(r eventstore.Recorded, b *Batch, i int) {
 	v.places = append(v.places, place{r.Position, r.Stream, r.Revision, r.ID})
 	v.tree.addLeaf(b.leaves[i])
-	id, begins := v.runs.Next(r)
-	if begins {
+	id := b.Of[i]
+	if v.runs.Next(id) {
 		c, there := b.Commands[id]
 		c.ID = id
 		v.of = append(v.of, command{c, there})

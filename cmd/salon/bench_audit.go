@@ -301,15 +301,16 @@ func (b *auditBench) verify(ctx context.Context, a audited) error {
 		}},
 		{"verified with seals and commands", 300_000, false, verified(seal.Options{Known: known}, b.among)},
 	} {
-		if err := b.through(ctx, step.what, step.goal, step.once, step.work); err != nil {
+		if err := b.through(step.what, step.goal, step.once, step.work); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// through reports at what rate something goes through all events. Without a goal it is plain.
-func (b *auditBench) through(_ context.Context, what string, goal float64, once bool, work func() error) error {
+// through reports at what rate something goes through all events, as the verbs do. Without a goal it is plain.
+func (b *auditBench) through(what string, goal float64, once bool, work func() error) error {
+	defer inBulk()()
 	var runs []sample
 	for round := range b.rounds {
 		if once && round > 0 {
@@ -330,15 +331,29 @@ func (b *auditBench) through(_ context.Context, what string, goal float64, once 
 	return nil
 }
 
-// exports writes everything to files, each time others. One in Parquet belongs here, with a goal of 100,000/s.
+// exports writes everything to files, each time others, which are removed again.
 func (b *auditBench) exports(ctx context.Context, a audited) error {
-	n := 0
-	return b.through(ctx, "exported as JSON Lines, with commands", 200_000, false, func() error {
-		n++
-		kind, _, _ := strings.Cut(a.url, ":")
-		m, err := export.Write(ctx, a.store, export.Order{Path: filepath.Join(a.dir, fmt.Sprint("export-", n)), Kind: kind, Dense: true})
-		return wantIt(err, int(m.Events) == b.among) //nolint:gosec // a count
-	})
+	kind, _, _ := strings.Cut(a.url, ":")
+	for _, f := range []struct {
+		format, what string
+		goal         float64
+	}{
+		{export.JSONL, "exported as JSON Lines, with commands", 200_000},
+		{export.Parquet, "exported as Parquet, with commands", 100_000},
+	} {
+		err := b.through(f.what, f.goal, false, func() error {
+			dir, err := os.MkdirTemp(a.dir, "export-")
+			if err != nil {
+				return err
+			}
+			m, err := export.Write(ctx, a.store, export.Order{Path: filepath.Join(dir, "history"), Format: f.format, Kind: kind, Dense: true})
+			return errors.Join(wantIt(err, int(m.Events) == b.among), os.RemoveAll(dir)) //nolint:gosec // a count
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // appends measures what an append pays for the index's follower beside it, and for its hash.

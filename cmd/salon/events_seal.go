@@ -150,6 +150,7 @@ func rangeOf(from, to uint64) string {
 }
 
 func (c *eventsVerifyCmd) Run(ctx context.Context, t *terminal) error {
+	defer inBulk()()
 	q := verifyQuery{c.From, c.To, c.Key, c.SealFile, c.headsIn}
 	if err := c.check(); err != nil {
 		return err

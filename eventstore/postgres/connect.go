@@ -1,15 +1,18 @@
 package postgres
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -32,6 +35,10 @@ func connect(ctx context.Context, url string, connections int32, settings map[st
 		"default_transaction_isolation": "read committed",
 	})
 	maps.Copy(c.ConnConfig.RuntimeParams, settings)
+	// The driver asks for 8 KiB at a time, which are eleven events: of what it takes to read them, the calls were a tenth.
+	c.ConnConfig.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		return pgproto3.NewFrontend(bufio.NewReaderSize(r, 1<<16), w)
+	}
 	c.BeforeConnect = neverCancel
 	c.AfterConnect = begin
 	pool, err := pgxpool.NewWithConfig(ctx, c)

@@ -39,7 +39,7 @@ const blocks = 64
 // an erasure has written one again, or the room of old ones is used again.
 func (s *Store) CommandsFrom(ctx context.Context, id uuid.UUID) iter.Seq2[eventstore.Accepted, error] {
 	next, end := int64(-1), int64(0)
-	return eventstore.Paged(func() (page []eventstore.Accepted, more bool, err error) {
+	return eventstore.Pages(ctx, func(ctx context.Context) (page []eventstore.Accepted, more bool, err error) {
 		if next < 0 {
 			err := s.read.QueryRow(ctx, "SELECT (ctid::text::point)[0]::bigint, pg_relation_size('commands') / current_setting('block_size')::bigint "+
 				"FROM commands WHERE command_id = $1", [16]byte(id)).Scan(&next, &end)
@@ -64,7 +64,7 @@ func (s *Store) CommandsFrom(ctx context.Context, id uuid.UUID) iter.Seq2[events
 func accepted(rows pgx.Rows, about int) ([]eventstore.Accepted, error) {
 	out := make([]eventstore.Accepted, 0, about)
 	var c eventstore.Accepted
-	_, err := pgx.ForEachRow(rows, []any{(*[16]byte)(&c.ID), &c.RequestHash, &c.Actor, &c.Stream, &c.LastRevision, &c.Position, &c.RecordedAt, &c.Silent}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{(*[16]byte)(&c.ID), &c.RequestHash, &c.Actor, &c.Stream, (*int64)(&c.LastRevision), &c.Position, &c.RecordedAt, &c.Silent}, func() error {
 		c.RecordedAt = c.RecordedAt.UTC()
 		out = append(out, c)
 		c.RequestHash = nil

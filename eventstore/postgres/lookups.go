@@ -58,7 +58,7 @@ func (s *Store) EventsAt(ctx context.Context, positions []uint64) (out []eventst
 	}
 	for more := true; more && len(missing) > 0; {
 		var page []eventstore.Recorded
-		if page, more, err = s.page(ctx, "SELECT "+columns+" FROM events WHERE position = ANY($1) LIMIT $2", missing, pageSize); err != nil {
+		if page, more, err = s.page(ctx, pageSize, "SELECT "+columns+" FROM events WHERE position = ANY($1) LIMIT $2", missing, pageSize); err != nil {
 			return nil, err
 		}
 		out = append(out, page...)

@@ -29,9 +29,10 @@ func (s *Store) ReadStream(ctx context.Context, stream string, from eventstore.R
 	if !eventstore.IsText(stream) {
 		return nothing // a name that the server would refuse: no stream has it
 	}
-	next := max(from, 0)
+	next, size := max(from, 0), eventstore.PageSizes(pageSize)
 	return eventstore.Pages(ctx, func(ctx context.Context) ([]eventstore.Recorded, bool, error) {
-		page, more, err := s.page(ctx, "SELECT "+columns+" FROM events WHERE stream = $1 AND revision >= $2 ORDER BY revision LIMIT $3", stream, next, pageSize)
+		most := size()
+		page, more, err := s.page(ctx, most, "SELECT "+columns+" FROM events WHERE stream = $1 AND revision >= $2 ORDER BY revision LIMIT $3", stream, next, most)
 		if more {
 			next = page[len(page)-1].Revision + 1
 		}
@@ -44,9 +45,10 @@ func (s *Store) ReadStreamBack(ctx context.Context, stream string, from eventsto
 	if !eventstore.IsText(stream) {
 		return nothing
 	}
-	next := from
+	next, size := from, eventstore.PageSizes(pageSize)
 	return eventstore.Pages(ctx, func(ctx context.Context) ([]eventstore.Recorded, bool, error) {
-		page, more, err := s.page(ctx, "SELECT "+columns+" FROM events WHERE stream = $1 AND revision <= $2 ORDER BY revision DESC LIMIT $3", stream, next, pageSize)
+		most := size()
+		page, more, err := s.page(ctx, most, "SELECT "+columns+" FROM events WHERE stream = $1 AND revision <= $2 ORDER BY revision DESC LIMIT $3", stream, next, most)
 		if more {
 			next = page[len(page)-1].Revision - 1
 		}
@@ -61,9 +63,18 @@ func (s *Store) ReadAll(ctx context.Context, after uint64, f eventstore.Filter) 
 	if !eventstore.IsText(f.StreamPrefix + f.Key + strings.Join(f.Types, "")) {
 		return nothing
 	}
+	return s.readAll(ctx, after, math.MaxInt64, f)
+}
+
+// ReadRange implements eventstore.Ranged.
+func (s *Store) ReadRange(ctx context.Context, after, through uint64) iter.Seq2[eventstore.Recorded, error] {
+	return s.readAll(ctx, after, min(through, math.MaxInt64), eventstore.Filter{})
+}
+
+func (s *Store) readAll(ctx context.Context, after, end uint64, f eventstore.Filter) iter.Seq2[eventstore.Recorded, error] {
 	where, args, window := conditions(f)
 	query := "SELECT " + columns + " FROM events WHERE position > $1 AND position <= $2" + where + " LIMIT $3"
-	from, end := min(after, math.MaxInt64), uint64(math.MaxInt64)
+	from, most, size := min(after, math.MaxInt64), pageSize, eventstore.PageSizes(pageSize)
 	return eventstore.Pages(ctx, func(ctx context.Context) (page []eventstore.Recorded, more bool, err error) {
 		through := end
 		if window > 0 {
@@ -74,11 +85,15 @@ func (s *Store) ReadAll(ctx context.Context, after uint64, f eventstore.Filter) 
 			}
 			through = min(from+window, end)
 		}
-		page, more, err = s.page(ctx, query, append([]any{from, through, pageSize}, args...)...)
+		if f.Key != "" {
+			most = size()
+		}
+		page, more, err = s.page(ctx, most, query, append([]any{from, through, most}, args...)...)
 		switch {
 		case err != nil:
 		case more:
 			from = page[len(page)-1].Position
+			more = from < end
 		case through < end:
 			from, more = through, true
 		}
@@ -139,8 +154,8 @@ func conditions(f eventstore.Filter) (where string, args []any, window uint64) {
 	return b.String() + order, args, window
 }
 
-// page reads one page. more is false when the end was found; a page that may have more is not empty.
-func (s *Store) page(ctx context.Context, query string, args ...any) (page []eventstore.Recorded, more bool, err error) {
+// page reads one page, of most events. more is false when the end was found; a page that may have more is not empty.
+func (s *Store) page(ctx context.Context, most int, query string, args ...any) (page []eventstore.Recorded, more bool, err error) {
 	rows, err := s.read.Query(ctx, query, args...)
 	if err != nil {
 		return nil, false, unavailable("read events", err)
@@ -152,13 +167,13 @@ func (s *Store) page(ctx context.Context, query string, args ...any) (page []eve
 	var stream, eventType, key, metadata, data, hash pgtype.DriverBytes
 	last := &eventstore.Recorded{}
 	for size < pageBytes && rows.Next() {
-		if len(page) == pageSize/8 {
-			page = slices.Grow(page, pageSize-len(page)) // it will be a whole one
+		if len(page) == most/8 {
+			page = slices.Grow(page, most-len(page)) // it will be a whole one
 		}
 		page = append(page, eventstore.Recorded{})
 		r := &page[len(page)-1]
 		// The ID as plain bytes: the driver would have a uuid.UUID read its text.
-		if err := rows.Scan(&r.Position, &stream, &r.Revision, (*[16]byte)(&r.ID), &eventType, &key, &r.RecordedAt, &metadata, &data, &hash); err != nil {
+		if err := rows.Scan(&r.Position, &stream, (*int64)(&r.Revision), (*[16]byte)(&r.ID), &eventType, &key, &r.RecordedAt, &metadata, &data, &hash); err != nil {
 			return nil, false, fmt.Errorf("read events: %w", err)
 		}
 		r.Stream, r.Type, r.Key = eventstore.Repeated(last.Stream, stream), eventstore.Repeated(last.Type, eventType), eventstore.Repeated(last.Key, key)
@@ -172,5 +187,5 @@ func (s *Store) page(ctx context.Context, query string, args ...any) (page []eve
 	if err := rows.Err(); err != nil {
 		return nil, false, unavailable("read events", err)
 	}
-	return page, size >= pageBytes || len(page) == pageSize, nil
+	return page, size >= pageBytes || len(page) == most, nil
 }

@@ -97,7 +97,7 @@ func (s *Store) EventsAt(ctx context.Context, positions []uint64) (out []eventst
 		after := int64(-1)
 		for more := true; more; {
 			var page []eventstore.Recorded
-			page, more, err = s.page(ctx, "SELECT "+columns+" FROM events WHERE position IN (?"+strings.Repeat(", ?", len(some)-1)+
+			page, more, err = s.page(ctx, pageSize, "SELECT "+columns+" FROM events WHERE position IN (?"+strings.Repeat(", ?", len(some)-1)+
 				") AND position > ? ORDER BY position LIMIT ?", append(slices.Clone(args), after, pageSize)...)
 			if err != nil {
 				return nil, err

@@ -25,9 +25,10 @@ const (
 
 // ReadStream implements eventstore.Store.
 func (s *Store) ReadStream(ctx context.Context, stream string, from eventstore.Revision) iter.Seq2[eventstore.Recorded, error] {
-	next := max(from, 0)
+	next, size := max(from, 0), eventstore.PageSizes(pageSize)
 	return eventstore.Pages(ctx, func(ctx context.Context) ([]eventstore.Recorded, bool, error) {
-		page, more, err := s.page(ctx, "SELECT "+columns+" FROM events WHERE stream = ? AND revision >= ? ORDER BY revision LIMIT ?", stream, next, pageSize)
+		most := size()
+		page, more, err := s.page(ctx, most, "SELECT "+columns+" FROM events WHERE stream = ? AND revision >= ? ORDER BY revision LIMIT ?", stream, next, most)
 		if more {
 			next = page[len(page)-1].Revision + 1
 		}
@@ -37,9 +38,10 @@ func (s *Store) ReadStream(ctx context.Context, stream string, from eventstore.R
 
 // ReadStreamBack implements eventstore.Store.
 func (s *Store) ReadStreamBack(ctx context.Context, stream string, from eventstore.Revision) iter.Seq2[eventstore.Recorded, error] {
-	next := from
+	next, size := from, eventstore.PageSizes(pageSize)
 	return eventstore.Pages(ctx, func(ctx context.Context) ([]eventstore.Recorded, bool, error) {
-		page, more, err := s.page(ctx, "SELECT "+columns+" FROM events WHERE stream = ? AND revision <= ? ORDER BY revision DESC LIMIT ?", stream, next, pageSize)
+		most := size()
+		page, more, err := s.page(ctx, most, "SELECT "+columns+" FROM events WHERE stream = ? AND revision <= ? ORDER BY revision DESC LIMIT ?", stream, next, most)
 		if more {
 			next = page[len(page)-1].Revision - 1
 		}
@@ -49,13 +51,26 @@ func (s *Store) ReadStreamBack(ctx context.Context, stream string, from eventsto
 
 // ReadAll implements eventstore.Store.
 func (s *Store) ReadAll(ctx context.Context, after uint64, f eventstore.Filter) iter.Seq2[eventstore.Recorded, error] {
+	return s.readAll(ctx, after, math.MaxInt64, f)
+}
+
+// ReadRange implements eventstore.Ranged.
+func (s *Store) ReadRange(ctx context.Context, after, through uint64) iter.Seq2[eventstore.Recorded, error] {
+	return s.readAll(ctx, after, through, eventstore.Filter{})
+}
+
+func (s *Store) readAll(ctx context.Context, after, last uint64, f eventstore.Filter) iter.Seq2[eventstore.Recorded, error] {
 	where, args, window := conditions(f)
 	query := "SELECT " + columns + " FROM events WHERE position > ? AND position <= ?" + where + " LIMIT ?"
-	from, end := int64(min(after, math.MaxInt64)), int64(-1) //nolint:gosec // cut
+	from, end := int64(min(after, math.MaxInt64)), int64(min(last, math.MaxInt64)) //nolint:gosec // cut
+	most, size := pageSize, eventstore.PageSizes(pageSize)
 	return eventstore.Pages(ctx, func(ctx context.Context) ([]eventstore.Recorded, bool, error) {
-		through := int64(math.MaxInt64)
+		if f.Key != "" {
+			most = size()
+		}
+		through := end
 		if window > 0 {
-			if end < 0 {
+			if end == math.MaxInt64 {
 				head, err := s.Head(ctx)
 				if err != nil {
 					return nil, false, err
@@ -65,11 +80,12 @@ func (s *Store) ReadAll(ctx context.Context, after uint64, f eventstore.Filter) 
 			through = min(from+window, end)
 		}
 		all := append([]any{from, through}, args...)
-		page, more, err := s.page(ctx, query, append(all, pageSize)...)
+		page, more, err := s.page(ctx, most, query, append(all, most)...)
 		switch {
 		case err != nil:
 		case more:
 			from = int64(page[len(page)-1].Position) //nolint:gosec // it was an INTEGER
+			more = from < end
 		case through < end:
 			from, more = through, true
 		}
@@ -133,12 +149,12 @@ func conditions(f eventstore.Filter) (where string, args []any, window int64) {
 	return b.String() + order, args, window
 }
 
-// page reads one page. more is false when the end was found; a page that may have more is not empty.
-func (s *Store) page(ctx context.Context, query string, args ...any) (page []eventstore.Recorded, more bool, err error) {
+// page reads one page, of most events. more is false when the end was found; a page that may have more is not empty.
+func (s *Store) page(ctx context.Context, most int, query string, args ...any) (page []eventstore.Recorded, more bool, err error) {
 	rows, err := s.read.QueryContext(ctx, query, args...)
 	if err == nil {
 		defer rows.Close()
-		page, more, err = scan(rows)
+		page, more, err = scan(rows, most)
 	}
 	switch {
 	case err != nil && ctx.Err() != nil:
@@ -149,7 +165,7 @@ func (s *Store) page(ctx context.Context, query string, args ...any) (page []eve
 	return page, more, err
 }
 
-func scan(rows *sql.Rows) (page []eventstore.Recorded, more bool, err error) {
+func scan(rows *sql.Rows, most int) (page []eventstore.Recorded, more bool, err error) {
 	size := 0
 	// The driver's own bytes, until the next row: names that repeat are kept once, and an event's bytes are one piece.
 	var stream, id, eventType, key, metadata, data, hash sql.RawBytes
@@ -172,5 +188,5 @@ func scan(rows *sql.Rows) (page []eventstore.Recorded, more bool, err error) {
 	if err := rows.Err(); err != nil {
 		return nil, false, err
 	}
-	return page, size >= pageBytes || len(page) == pageSize, nil
+	return page, size >= pageBytes || len(page) == most, nil
 }

@@ -83,8 +83,8 @@ func owned() []Library {
 		{Path: "github.com/ThreeDotsLabs/watermill-kafka", In: []string{"reactors"}, Why: "it does not notice a hole in the log: good for what leaves the system, not for state"},
 		{Path: "github.com/IBM/sarama", In: []string{"reactors"}, Why: "it is watermill-kafka's client and comes no further; ours is franz-go"},
 		{
-			Path: "github.com/go-json-experiment/json", In: []string{"eventstore", "readapi/live"},
-			Why: "the codec decodes so much that encoding/json's speed matters, and a socket's frames have no huma that refuses what encoding/json forgives",
+			Path: "github.com/go-json-experiment/json", In: []string{"audit/seal", "eventstore", "readapi/live"},
+			Why: "the codec decodes, and an export checks, so much that encoding/json's speed matters, and a socket's frames have no huma that refuses what encoding/json forgives",
 		},
 		{Path: "github.com/parquet-go/parquet-go", In: []string{"audit"}, Why: "a file format for exports"},
 	}
