@@ -60,13 +60,14 @@ const (
 	indexAtOnce = 256
 )
 
-// Run follows until ctx ends. A store that is away, or busy, is tried again.
+// Run follows until ctx ends. A store that is away, or busy, is tried again. While others append it rests three times as long as
+// each addition took: they come first, and what is not in the index is found without it.
 func (x *Indexer) Run(ctx context.Context) error {
 	tick := time.NewTicker(indexEach)
 	defer tick.Stop()
 	said := ""
 	for {
-		through, err := x.Through(ctx)
+		through, err := x.through(ctx, x.rest)
 		if err == nil {
 			said = ""
 			err = x.Store.Wait(ctx, through)
@@ -85,6 +86,27 @@ func (x *Indexer) Run(ctx context.Context) error {
 
 // Through brings the index to the store's end, and answers where that is.
 func (x *Indexer) Through(ctx context.Context) (uint64, error) {
+	return x.through(ctx, func(context.Context, time.Time) error { return nil })
+}
+
+// rest waits when the store's last event is new.
+func (x *Indexer) rest(ctx context.Context, began time.Time) error {
+	took := time.Since(began)
+	head, err := x.Store.Head(ctx)
+	if err != nil || time.Since(head.RecordedAt) > time.Second {
+		return err
+	}
+	timer := time.NewTimer(3 * took)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return ctx.Err()
+}
+
+// through calls rest after each addition of many, with the time when it began.
+func (x *Indexer) through(ctx context.Context, rest func(ctx context.Context, began time.Time) error) (uint64, error) {
 	for {
 		from, err := x.Lookups.LookupsThrough(ctx)
 		if err != nil {
@@ -99,7 +121,11 @@ func (x *Indexer) Through(ctx context.Context) (uint64, error) {
 			if n++; n < indexAtOnce {
 				continue
 			}
+			began := time.Now()
 			moved, err := x.Lookups.AddLookups(ctx, from, through, add)
+			if err == nil && moved {
+				err = rest(ctx, began)
+			}
 			if err != nil {
 				return from, err
 			}

@@ -364,7 +364,7 @@ func (b *auditBench) appends(ctx context.Context, url string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.store.Close(), a.drop(context.WithoutCancel(ctx))) }()
-	runs := map[string][]sample{}
+	runs, behind := map[string][]sample{}, []sample{}
 	load := func(what string) error {
 		l, err := appends(ctx, a.store, callers, b.each, named)
 		runs[what] = append(runs[what], l)
@@ -390,6 +390,15 @@ func (b *auditBench) appends(ctx context.Context, url string) (err error) {
 		if err := errors.Join(err, g.Wait()); err != nil {
 			return err
 		}
+		through, err := x.Lookups.LookupsThrough(ctx)
+		if err != nil {
+			return err
+		}
+		head, err := a.store.Head(ctx)
+		if err != nil {
+			return err
+		}
+		behind = append(behind, sample{Rate: float64(head.Position - through)})
 		if url == "" {
 			continue
 		}
@@ -404,6 +413,7 @@ func (b *auditBench) appends(ctx context.Context, url string) (err error) {
 	}
 	against := &appendBench{report: b.report}
 	against.against(fmt.Sprintf("appends, %d callers, beside the follower of the look-ups (ceiling: without it)", callers), runs["followed"], runs["alone"], 0.9)
+	b.report.plain("events that the follower was behind when the load ended", median(behind, rate), "")
 	if url != "" {
 		against.against(fmt.Sprintf("appends, %d callers (ceiling: a server that hashes nothing)", callers), runs["alone"], runs["unhashed"], 0.97)
 		return nil

@@ -20,7 +20,8 @@ func (s *Store) LookupsThrough(ctx context.Context) (position uint64, err error)
 	return position, nil
 }
 
-// AddLookups implements eventstore.Lookups. One statement: the rows are there when the position has moved.
+// AddLookups implements eventstore.Lookups. One statement: the rows are there when the position has moved. It does not wait for the
+// disk, which appends wait for: what a crash takes back is added again.
 func (s *Store) AddLookups(ctx context.Context, after, through uint64, add []eventstore.Lookup) (moved bool, err error) {
 	values, positions := make([]int64, len(add)), make([]int64, len(add))
 	for i, l := range add {
@@ -28,7 +29,7 @@ func (s *Store) AddLookups(ctx context.Context, after, through uint64, add []eve
 	}
 	err = s.read.QueryRow(ctx, "WITH moved AS (UPDATE event_lookups_through SET position = $2 WHERE id = 1 AND position = $1 RETURNING id), "+
 		"added AS (INSERT INTO event_lookups (value, position) SELECT l.value, l.position FROM moved, unnest($3::bigint[], $4::bigint[]) AS l (value, position) "+
-		"ON CONFLICT DO NOTHING) SELECT EXISTS (SELECT FROM moved)", after, through, values, positions).Scan(&moved)
+		"ON CONFLICT DO NOTHING) SELECT EXISTS (SELECT FROM moved), set_config('synchronous_commit', 'off', true)", after, through, values, positions).Scan(&moved, nil)
 	if err != nil {
 		return false, unavailable("add lookups", err)
 	}

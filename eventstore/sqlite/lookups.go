@@ -23,7 +23,7 @@ func (s *Store) LookupsThrough(ctx context.Context) (position uint64, err error)
 
 // AddLookups implements eventstore.Lookups. Appends wait meanwhile, so what is added at once should be little.
 func (s *Store) AddLookups(ctx context.Context, after, through uint64, add []eventstore.Lookup) (moved bool, err error) {
-	tx, err := s.read.BeginTx(ctx, nil)
+	tx, err := s.writer.db.BeginTx(ctx, nil)
 	if err != nil {
 		return false, fmt.Errorf("%w: add lookups: %w", eventstore.ErrUnavailable, err)
 	}
