@@ -259,7 +259,11 @@ func (l *life) slowDiff(s subject, h trail, start, end eventstore.Place) []Chang
 		if r.Position > end.Position {
 			break
 		}
-		if err := s.step(r); err != nil {
+		decoded, err := s.decode(r)
+		if err == nil {
+			err = s.step(decoded)
+		}
+		if err != nil {
 			l.t.Fatal(err)
 		}
 		for p := range s.touched() {

@@ -29,40 +29,67 @@ func (l *commandReader) close() {
 	}
 }
 
-// commands finds those that there are.
+// pull is the next one as they lie.
+func (l *commandReader) pull() (c eventstore.Accepted, more bool, err error) {
+	if l.next == nil {
+		return c, false, nil
+	}
+	if c, err, more = l.next(); !more {
+		l.next = nil
+	}
+	return c, more, err
+}
+
+// of finds those that there are.
 func (l *commandReader) of(ctx context.Context, ids []uuid.UUID, through uint64) (map[uuid.UUID]eventstore.Accepted, error) {
 	found := make(map[uuid.UUID]eventstore.Accepted, len(ids))
 	if orderly, is := l.h.(eventstore.Orderly); is && !l.begun {
 		l.begun, l.ahead = true, map[uuid.UUID]eventstore.Accepted{}
 		l.next, l.stop = iter.Pull2(orderly.CommandsFrom(ctx, ids[0]))
 	}
-	missing := make(map[uuid.UUID]bool, len(ids))
+	missing := map[uuid.UUID]bool{}
+	take := func(c eventstore.Accepted) {
+		switch {
+		case missing[c.ID]:
+			found[c.ID] = c
+			delete(missing, c.ID)
+		case len(l.ahead) == mostAhead:
+			clear(l.ahead) // they were passed by, or will be looked up
+			fallthrough
+		default:
+			l.ahead[c.ID] = c
+		}
+	}
 	for _, id := range ids {
-		if _, twice := found[id]; twice { // another's events are between its own
+		if _, twice := found[id]; twice || missing[id] { // another's events are between its own
 			continue
 		}
 		if c, there := l.ahead[id]; there {
 			found[id] = c
 			delete(l.ahead, id)
-		} else {
-			missing[id] = true
+			continue
+		}
+		c, more, err := l.pull()
+		if err != nil {
+			return nil, err
+		}
+		if more && c.ID == id { // nearly always
+			found[id] = c
+			continue
+		}
+		if missing[id] = true; more {
+			take(c)
 		}
 	}
-	for looked := 0; l.next != nil && len(missing) > 0 && looked < 2*len(ids); looked++ {
-		c, err, more := l.next()
-		switch {
-		case err != nil:
+	for looked := 0; len(missing) > 0 && looked < len(ids); looked++ {
+		c, more, err := l.pull()
+		if err != nil {
 			return nil, err
-		case !more:
-			l.next = nil
-		case missing[c.ID]:
-			found[c.ID] = c
-			delete(missing, c.ID)
-		case len(l.ahead) < mostAhead:
-			l.ahead[c.ID] = c
-		default:
-			clear(l.ahead) // they were passed by, or will be looked up
 		}
+		if !more {
+			break
+		}
+		take(c)
 	}
 	if len(missing) == 0 {
 		return found, nil

@@ -318,9 +318,13 @@ type growing struct {
 	grow func()
 }
 
-func (g *growing) ReadAll(ctx context.Context, after uint64, f eventstore.Filter) iter.Seq2[eventstore.Recorded, error] {
+func (g *growing) Head(ctx context.Context) (eventstore.Head, error) {
 	g.once.Do(g.grow)
-	return g.store.ReadAll(ctx, after, f)
+	return g.store.Head(ctx)
+}
+
+func (g *growing) ReadRange(ctx context.Context, after, through uint64) iter.Seq2[eventstore.Recorded, error] {
+	return g.store.(eventstore.Ranged).ReadRange(ctx, after, through)
 }
 
 // A seal that is made while a history is verified is the next verification's: its commands were not looked up, and none is
@@ -340,5 +344,42 @@ func TestASealMadeMeanwhileIsNoFinding(t *testing.T) {
 				t.Errorf("behind %d seals: %+v", before, r)
 			}
 		})
+	})
+}
+
+// A history that is read in many parts, some at once, is verified as one: what lies at the ends of a part, and a part that is
+// not there at all.
+func TestPartsAreVerifiedAsOne(t *testing.T) {
+	t.Parallel()
+	everyDatabase(t, func(t *testing.T, d database) {
+		const events, part = 20_500, 4096
+		k := key(t)
+		d.use(t, func(s store) {
+			if err := s.(eventstore.Loader).Load(t.Context(), long(events)); err != nil {
+				t.Fatal(err)
+			}
+			large := sealer(s, k)
+			large.Most = 3 * part / 2
+			sealAll(t, large)
+			for _, o := range []seal.Options{{}, {From: part - 2}, {To: part + 2}, {From: part, To: 4 * part}} {
+				r := verify(t, s, o, k.Public)
+				whole := o.From == 0 && o.To == 0
+				if r.Finding != nil || whole && (r.Events != events || r.Commands != events) || !whole && r.Events == 0 {
+					t.Errorf("%+v: %+v", o, r)
+				}
+			}
+		})
+		h := d.hand(t)
+		for _, gone := range [][2]int{{3*part + 1, 4 * part}, {2*part + 1, 2*part + 1}, {part, part}} { // the last first
+			h.do("DELETE FROM events WHERE position BETWEEN ? AND ?", gone[0], gone[1])
+			d.seen(t, func(s store) {
+				for _, o := range []seal.Options{{}, {From: uint64(gone[0])}} { //nolint:gosec // a test's
+					r := verify(t, s, o, k.Public)
+					if r.Finding == nil || r.Finding.What != seal.Missing || r.Finding.Position != uint64(gone[0]) { //nolint:gosec // a test's
+						t.Errorf("%d to %d are gone, %+v: %+v", gone[0], gone[1], o, r.Finding)
+					}
+				}
+			})
+		}
 	})
 }

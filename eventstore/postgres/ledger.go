@@ -8,12 +8,14 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/dangdangsalon/salon/eventstore"
 )
 
 var (
 	_ eventstore.Ledger  = (*Store)(nil)
+	_ eventstore.Ranged  = (*Store)(nil)
 	_ eventstore.Strays  = (*Store)(nil)
 	_ eventstore.Orderly = (*Store)(nil)
 )
@@ -61,17 +63,28 @@ func (s *Store) CommandsFrom(ctx context.Context, id uuid.UUID) iter.Seq2[events
 	})
 }
 
+// accepted reads commands. Their texts and hashes lie in one piece each: of what it took to read them, a third was to make pieces.
 func accepted(rows pgx.Rows, about int) ([]eventstore.Accepted, error) {
-	out := make([]eventstore.Accepted, 0, about)
+	type ends struct{ actor, stream, hash int }
+	out, cut := make([]eventstore.Accepted, 0, about), make([]ends, 0, about)
+	var texts, hashes []byte
 	var c eventstore.Accepted
-	_, err := pgx.ForEachRow(rows, []any{(*[16]byte)(&c.ID), &c.RequestHash, &c.Actor, &c.Stream, (*int64)(&c.LastRevision), &c.Position, &c.RecordedAt, &c.Silent}, func() error {
+	var hash, actor, stream pgtype.DriverBytes
+	_, err := pgx.ForEachRow(rows, []any{(*[16]byte)(&c.ID), &hash, &actor, &stream, (*int64)(&c.LastRevision), &c.Position, &c.RecordedAt, &c.Silent}, func() error {
 		c.RecordedAt = c.RecordedAt.UTC()
-		out = append(out, c)
-		c.RequestHash = nil
+		e := ends{actor: len(texts) + len(actor)}
+		texts, hashes = append(append(texts, actor...), stream...), append(hashes, hash...)
+		e.stream, e.hash = len(texts), len(hashes)
+		out, cut = append(out, c), append(cut, e)
 		return nil
 	})
 	if err != nil {
 		return nil, unavailable("read commands", err)
+	}
+	all, before := string(texts), ends{}
+	for i, e := range cut {
+		out[i].Actor, out[i].Stream, out[i].RequestHash = all[before.stream:e.actor], all[e.actor:e.stream], hashes[before.hash:e.hash:e.hash]
+		before = e
 	}
 	return out, nil
 }

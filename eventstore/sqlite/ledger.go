@@ -15,6 +15,7 @@ import (
 
 var (
 	_ eventstore.Ledger = (*Store)(nil)
+	_ eventstore.Ranged = (*Store)(nil)
 	_ eventstore.Strays = (*Store)(nil)
 )
 

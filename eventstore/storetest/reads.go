@@ -161,7 +161,42 @@ func rare(ctx context.Context, k *kit) error {
 		errs = append(errs, err, same(fmt.Sprintf("filter %+v", f), matching, got))
 	}
 	first, err := filtered(ctx, s, 0, eventstore.Filter{First: true})
-	return errors.Join(append(errs, err, same("streams", 4, len(first)))...)
+	errs = append(errs, err, same("streams", 4, len(first)))
+	return errors.Join(append(errs, pieces(ctx, s, eventstore.Filter{Key: "key of much"}))...)
+}
+
+// pieces reads a key of many pages, and ranges, and holds them to the whole.
+func pieces(ctx context.Context, s eventstore.Store, f eventstore.Filter) error {
+	all, err := readAll(ctx, s, 0)
+	if err != nil {
+		return err
+	}
+	within := func(take func(r eventstore.Recorded) bool) (out []eventstore.Recorded) {
+		for _, r := range all {
+			if take(r) {
+				out = append(out, r)
+			}
+		}
+		return out
+	}
+	got, err := filtered(ctx, s, 0, f)
+	errs := []error{err, same(fmt.Sprintf("filter %+v", f), within(f.Matches), got)}
+	ranged, is := s.(eventstore.Ranged)
+	if !is {
+		return errors.Join(errs...)
+	}
+	for _, of := range [][2]uint64{{0, 1}, {1, 1}, {5, 2}, {10, 10 + 2048}, {10, 10 + 2*2048 + 1}, {17_000, math.MaxUint64}, {math.MaxUint64, math.MaxUint64}} {
+		var part []eventstore.Recorded
+		for r, err := range ranged.ReadRange(ctx, of[0], of[1]) {
+			if err != nil {
+				return fmt.Errorf("read a range: %w", err)
+			}
+			part = append(part, r)
+		}
+		want := within(func(r eventstore.Recorded) bool { return r.Position > of[0] && r.Position <= of[1] })
+		errs = append(errs, same(fmt.Sprintf("range %d", of), want, part))
+	}
+	return errors.Join(errs...)
 }
 
 func snapshots(ctx context.Context, k *kit) error {
