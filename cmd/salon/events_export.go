@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -266,13 +265,6 @@ func (c *eventsImportCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	_, err = fmt.Fprintf(t.out, "The store has the history: %d events, %d commands, %d seals. Next: salon events verify\n", f.Manifest.Events, f.Manifest.Commands, f.Manifest.Seals)
 	return err
-}
-
-// inBulk lets garbage gather until the function that it answers is called. Who goes through a history keeps some batches of it,
-// and each is garbage a moment later: that the collector looked for it at every few megabytes was a tenth of a verification.
-func inBulk() (end func()) {
-	before := debug.SetGCPercent(400)
-	return func() { debug.SetGCPercent(before) }
 }
 
 // counter shows how far a walk through a history is.

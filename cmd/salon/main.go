@@ -67,6 +67,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)                             // a second signal ends the process as it would any other
 	redis.SetLogger(redisLog{slog.New(slog.DiscardHandler)}) // by itself it prints to the terminal; a node sets its own log
+	allowGarbage(usualGarbage)
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
