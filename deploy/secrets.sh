@@ -47,8 +47,11 @@ fi
 
 printf 'postgres://salon:%s@postgres,postgres-standby/salon?sslmode=disable&target_session_attrs=read-write&connect_timeout=2\n' \
   "$(<"$dir/postgres_salon_password")" | put events_url
-printf 'mysql://salon:%s@mysql:3306/salon\n' "$(<"$dir/mysql_salon_password")" | put reads_url
-printf 'redis://:%s@redis:6379/0\n' "$(<"$dir/redis_password")" | put redis_url
+# Of the first, the host that takes writes is used; of the second, the first that answers.
+printf 'mysql://salon:%s@mysql:3306,mysql-replica:3306/salon\n' "$(<"$dir/mysql_salon_password")" | put reads_url
+printf 'mysql://salon:%s@mysql-replica:3306,mysql:3306/salon\n' "$(<"$dir/mysql_salon_password")" | put reads_replica_url
+redis=$(<"$dir/redis_password")
+printf 'redis+sentinel://:%s@sentinel-1:26379,sentinel-2:26379,sentinel-3:26379/salon/0?sentinel_password=%s\n' "$redis" "$redis" | put redis_url
 
 # Where alerts and rollouts tell people (a Discord webhook, or any URL that takes its format), and what notices when nothing
 # calls it any more. Yours go into these files; until then nobody listens there.
