@@ -10,6 +10,7 @@ module_of() {
     golangci-lint) printf 'github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0' ;;
     actionlint) printf 'github.com/rhysd/actionlint/cmd/actionlint@v1.7.12' ;;
     govulncheck) printf 'golang.org/x/vuln/cmd/govulncheck@v1.9.0' ;;
+    docker-compose) printf 'github.com/docker/compose/v2/cmd@v2.40.3' ;;
     *) printf 'tools.sh: no tool %s\n' "$1" >&2 && return 2 ;;
   esac
 }
@@ -29,7 +30,7 @@ path() {
       # Built aside and moved: a build that was cut off leaves no binary that looks whole. GOFLAGS of the caller (such as
       # -mod=mod) are meant for our module.
       part=$dir/part
-      GOFLAGS='' GOWORK=off CGO_ENABLED=0 GOBIN=$part go install "$module" >"$dir/build.log" 2>&1 || {
+      GOFLAGS='' GOWORK=off CGO_ENABLED=0 build "$name" "$module" "$part" >"$dir/build.log" 2>&1 || {
         tail -n 20 "$dir/build.log" >&2
         return 1
       }
@@ -39,6 +40,20 @@ path() {
     fi
   fi
   printf '%s\n' "$dir/$name"
+}
+
+# build NAME MODULE DIR: puts the binary into DIR. Compose is built as the dependency of a module made for that, because its own
+# go.mod excludes versions, which `go install` does not take.
+build() {
+  if [[ $1 != docker-compose ]]; then
+    GOBIN=$3 go install "$2"
+    return
+  fi
+  local module
+  module=$(mktemp -d)
+  (cd "$module" && go mod init tools && go get "$2" &&
+    go build -trimpath -ldflags "-s -w -X github.com/docker/compose/v2/internal.Version=${2##*@}" -o "$3/$1" "${2%@*}") || return
+  rm -rf "$module"
 }
 
 case ${1:-}/$# in
