@@ -1,22 +1,27 @@
 # shellcheck shell=bash
 # A Docker engine to test with: the one that answers, with images from its registry; where none does, an own one below .run,
 # with stand-ins (standins.sh). Sourced after lib.sh and install.sh.
+#
+# Our own engine has a network of its own: its bridges, ports and rules meet nobody else's, and are gone with it.
 
 ENGINE=$RUN/docker
 
 # engine_up sets DOCKER_HOST where the engine is ours, and STANDINS to 1 where images cannot be pulled.
 engine_up() {
   STANDINS=''
-  command -v docker >/dev/null && docker info >/dev/null 2>&1 && say "using the Docker engine that answers" && return
-  is_root || die "no Docker engine answers, and only root can start one"
-  need_packages dockerd=docker.io docker=docker.io iptables=iptables
+  if ! engine_pid >/dev/null; then
+    command -v docker >/dev/null && docker info >/dev/null 2>&1 && say "using the Docker engine that answers" && return
+    is_root || die "no Docker engine answers, and only root can start one"
+  fi
+  need_packages dockerd=docker.io docker=docker.io iptables=iptables ip=iproute2
   mkdir -p "$ENGINE"
   # shellcheck disable=SC2034 # the caller's
   STANDINS=1
   export DOCKER_HOST=unix://$ENGINE/docker.sock
   if engine_pid >/dev/null && docker info >/dev/null 2>&1; then return; fi
   # Its bridges are those of the compose file alone.
-  setsid dockerd --data-root "$ENGINE/data" --exec-root "$ENGINE/exec" --host "$DOCKER_HOST" --pidfile "$ENGINE/docker.pid" \
+  setsid unshare --net bash -c 'ip link set lo up && exec "$@"' own-network \
+    dockerd --data-root "$ENGINE/data" --exec-root "$ENGINE/exec" --host "$DOCKER_HOST" --pidfile "$ENGINE/docker.pid" \
     --bridge none </dev/null >"$ENGINE/dockerd.log" 2>&1 &
   wait_until 60 docker info || {
     tail -n 30 "$ENGINE/dockerd.log" >&2
@@ -31,6 +36,12 @@ engine_pid() {
   [[ -s $ENGINE/docker.pid ]] || return 1
   pid=$(<"$ENGINE/docker.pid")
   [[ $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null) == dockerd*"$ENGINE"* ]] && printf '%s' "$pid"
+}
+
+# at_engine COMMAND…: runs a program where the ports that the engine publishes are.
+at_engine() {
+  local pid
+  if pid=$(engine_pid); then nsenter --target "$pid" --net "$@"; else "$@"; fi
 }
 
 # engine_down stops our own engine, if there is one. Images stay for the next time; `make clean` takes them too.

@@ -76,7 +76,7 @@ standin_base_extract() {
   mmdebstrap --variant=extract --format=directory \
     --setup-hook='for d in bin sbin lib lib64; do mkdir -p "$1/usr/$d"; ln -s "usr/$d" "$1/$d"; done' \
     --include=base-files,base-passwd,bash,coreutils,dash,debianutils,findutils,grep,gzip,hostname,libc-bin,mawk,passwd,sed,tar,util-linux \
-    --include=ca-certificates,curl,make,openjdk-17-jre-headless,postgresql-15,redis-server,redis-tools,nginx-light \
+    --include=ca-certificates,curl,wget,make,openjdk-17-jre-headless,postgresql-15,redis-server,redis-tools,nginx-light \
     --include=prometheus,prometheus-alertmanager \
     bookworm "$2" "$1" >>"$RUN/mmdebstrap.log" 2>&1
 }
