@@ -115,6 +115,7 @@ func general() []Library {
 		{Path: "golang.org/x", In: everywhere, Why: notDomain},
 		{Path: "github.com/google/go-cmp", Why: testsOnly},
 		{Path: "go.yaml.in/yaml/v3", Why: testsOnly},
+		{Path: "github.com/compose-spec/compose-go/v2", Why: testsOnly + "; it reads docker-compose.yml as Compose does"},
 		{Path: "pgregory.net/rapid", Why: testsOnly},
 		{Path: "go.uber.org/goleak", Why: testsOnly},
 		{Path: "google.golang.org/protobuf", Why: testsOnly},

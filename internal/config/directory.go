@@ -94,10 +94,12 @@ func readSetting(file string) (string, error) {
 
 // around are the beginnings of variables that are not the binary's: of tests and service scripts, of deployment, and what
 // Kubernetes puts into each container for a Service named salon.
-var around = []string{"SALON_TEST_", "SALON_SERVICES_", "SALON_DEPLOY_", "SALON_SERVICE_", "SALON_PORT_"}
+var around = []string{"SALON_TEST_", "SALON_SERVICES_", "SALON_DEPLOY_", "SALON_VERSION_", "SALON_SERVICE_", "SALON_PORT_"}
 
-// aroundWhole are such variables by their whole name.
-var aroundWhole = []string{"SALON_IMAGE", "SALON_VERSION", "SALON_PORT"}
+// aroundWhole are such variables by their whole name: those that docker-compose.yml takes.
+var aroundWhole = []string{
+	"SALON_IMAGE", "SALON_VERSION", "SALON_COMMIT", "SALON_PORT", "SALON_BIND", "SALON_NET", "SALON_SECRETS", "SALON_POSTGRES_PRIMARY", "SALON_MYSQL_PRIMARY",
+}
 
 // Unknown complains about every variable SALON_… that is no setting: one that is misspelt would leave a default in force
 // that nobody wants. environ is as os.Environ has it; values are not repeated.
