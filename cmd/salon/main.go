@@ -38,6 +38,7 @@ type cli struct {
 	Person        personCmd        `cmd:"" help:"Hand out all that is kept of a person, or erase them."`
 	Token         tokenCmd         `cmd:"" help:"Mint a token with the local key."`
 	Doctor        doctorCmd        `cmd:"" help:"Check every part of a system; exit 1 when one is not well."`
+	Load          loadCmd          `cmd:"" help:"Use a running system as people do while you break parts of it, and tell what failed, was lost or doubled."`
 	Healthcheck   healthcheckCmd   `cmd:"" help:"Ask a running process whether it can serve; exit 1 when not. For containers."`
 	Projections   projectionsCmd   `cmd:"" help:"Look at projections: lag, parked keys, versions; have parked keys tried again; rebuild, verify and switch versions."`
 	Notifications notificationsCmd `cmd:"" help:"Look at notifications that the webhook did not take; have them sent again."`
