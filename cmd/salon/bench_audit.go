@@ -183,8 +183,10 @@ func (b *auditBench) asked(what string, goal float64, ask func() error) error {
 	}
 	slices.Sort(took)
 	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-	b.report.plain(what+", p50", ms(took[len(took)/2]), "ms")
-	b.report.atMost(what+", p99", ms(took[len(took)*99/100]), "ms", goal)
+	p50, p99 := ms(took[len(took)/2]), ms(took[len(took)*99/100])
+	b.say("  %d times, p50 %.1f ms, p99 %.1f ms", len(took), p50, p99)
+	b.report.plain(what+", p50", p50, "ms")
+	b.report.atMost(what+", p99", p99, "ms", goal)
 	return nil
 }
 
