@@ -21,7 +21,7 @@ import (
 type loadCmd struct {
 	URL         string        `name:"url" help:"The system's address." default:"http://127.0.0.1:8080" placeholder:"URL"`
 	For         time.Duration `help:"How long." default:"30s" env:"-"`
-	Rate        float64       `help:"Requests a second, of all together: half of them writes." default:"50" env:"-"`
+	Rate        float64       `help:"Requests a second, of all together: two in five of them writes." default:"50" env:"-"`
 	Pairs       int           `help:"How many customers, each with a groomer and a room of their own, and a socket that listens in it." default:"20" env:"-"`
 	Name        string        `help:"What this line of a table is called." default:"load" env:"-"`
 	Output      string        `help:"table or json." default:"table" enum:"table,json" short:"o"`

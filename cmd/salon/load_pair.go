@@ -106,7 +106,8 @@ func (p *loadPair) listen(ctx context.Context) {
 	_ = c.Run(ctx) // whom it does not let in hears nothing, which is counted
 }
 
-// live goes on until it is time to end: a message, what the other reads of it, a time off, free slots.
+// live goes on until it is time to end: a message, what is read of it, a time off, free slots, which are views in Redis, and the
+// reservation, which is in tables.
 func (p *loadPair) live(ctx context.Context, end <-chan struct{}, pace time.Duration) {
 	tick := time.NewTicker(pace)
 	defer tick.Stop()
@@ -118,7 +119,7 @@ func (p *loadPair) live(ctx context.Context, end <-chan struct{}, pace time.Dura
 			return
 		case <-tick.C:
 		}
-		switch n % 4 {
+		switch n % 5 {
 		case 0:
 			p.say(ctx)
 		case 1:
@@ -128,6 +129,9 @@ func (p *loadPair) live(ctx context.Context, end <-chan struct{}, pace time.Dura
 		case 3:
 			day := p.days.Format(time.DateOnly)
 			a, err := p.customer.call(ctx, http.MethodGet, fmt.Sprintf("/v1/groomers/%s/slots?from=%s&to=%s&minutes=30", p.name, day, day), "", nil)
+			p.answered(false, a, err)
+		case 4:
+			a, err := p.groomer.call(ctx, http.MethodGet, "/v1/reservations/"+p.room, "", nil)
 			p.answered(false, a, err)
 		}
 	}
