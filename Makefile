@@ -53,6 +53,10 @@ services-status: ## Say which of the servers run, and where
 demo-nodes: build ## Two people talk over two nodes on real servers while one node is killed
 	deploy/tools/with-services.sh deploy/tools/demo-nodes.sh
 
+.PHONY: test-deploy
+test-deploy: ## Bring docker-compose.yml up on Docker, break parts of it under load, take it down (20 minutes; the first time longer)
+	deploy/test/test-deploy.sh
+
 .PHONY: bench
 bench: build ## Run the Go benchmarks on the real servers, then the system's own end-to-end figures
 	deploy/tools/with-services.sh go test -run '^$$' -bench . -benchmem -p 1 ./...
