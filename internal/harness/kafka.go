@@ -22,6 +22,8 @@ import (
 // OwnKafka is a cluster of the test's own, each broker a controller as well: to be killed and frozen one by one.
 type OwnKafka struct {
 	Brokers []*OwnBroker
+
+	voters string // those brokers that are controllers
 }
 
 // OwnBroker is one of its brokers.
@@ -39,7 +41,6 @@ type OwnBroker struct {
 // replaced within a few seconds.
 func NewKafka(t testing.TB, n int) *OwnKafka {
 	t.Helper()
-	java := kafkaJava(t)
 	k := &OwnKafka{}
 	controllers := make([]string, n)
 	voters := make([]string, n)
@@ -47,25 +48,14 @@ func NewKafka(t testing.TB, n int) *OwnKafka {
 		controllers[i] = Address(t)
 		voters[i] = fmt.Sprintf("%d@%s", i+1, controllers[i])
 	}
+	k.voters = strings.Join(voters, ",")
 	for i := range n {
-		dir := t.TempDir()
-		b := &OwnBroker{own: own{name: fmt.Sprintf("Kafka broker %d", i+1), log: &buffer{}}, ID: int32(i + 1), Addr: Address(t), aside: Address(t), dir: dir, java: java} //nolint:gosec // a broker's number
-		b.Way = NewProxy(t, b.aside)
-		settings := kafkaSettings(b, controllers[i], strings.Join(voters, ","), n)
-		if err := os.WriteFile(b.properties(), []byte(settings), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		k.Brokers = append(k.Brokers, b)
+		k.Brokers = append(k.Brokers, k.broker(t, i+1, controllers[i], n))
 	}
 	var formatting sync.WaitGroup
 	errs := make([]error, n)
 	for i, b := range k.Brokers {
-		formatting.Go(func() {
-			out, err := b.command("kafka.tools.StorageTool", "format", "-t", "salonFaultClusterAAAAA", "-c", b.properties()).CombinedOutput()
-			if err != nil {
-				errs[i] = fmt.Errorf("format broker %d: %w\n%s", b.ID, err, out)
-			}
-		})
+		formatting.Go(func() { errs[i] = b.format() })
 	}
 	formatting.Wait()
 	if err := errors.Join(errs...); err != nil {
@@ -80,6 +70,41 @@ func NewKafka(t testing.TB, n int) *OwnKafka {
 	}
 	return k
 }
+
+// Join starts one more broker, which is no controller, until the end of the test. It gets no partitions by itself.
+func (k *OwnKafka) Join(t testing.TB) *OwnBroker {
+	t.Helper()
+	b := k.broker(t, len(k.Brokers)+1, "", len(k.Brokers))
+	if err := b.format(); err != nil {
+		t.Fatal(err)
+	}
+	k.Brokers = append(k.Brokers, b)
+	b.cleanup(t)
+	b.Start(t)
+	return b
+}
+
+// broker writes the settings of one of n; controller is where it is one, "" for none.
+func (k *OwnKafka) broker(t testing.TB, id int, controller string, n int) *OwnBroker {
+	t.Helper()
+	b := &OwnBroker{own: own{name: fmt.Sprintf("Kafka broker %d", id), log: &buffer{}}, ID: int32(id), Addr: Address(t), aside: Address(t), dir: t.TempDir(), java: kafkaJava(t)} //nolint:gosec // a broker's number
+	b.Way = NewProxy(t, b.aside)
+	if err := os.WriteFile(b.properties(), []byte(kafkaSettings(b, controller, k.voters, n)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (b *OwnBroker) format() error {
+	out, err := b.command("kafka.tools.StorageTool", "format", "-t", "salonFaultClusterAAAAA", "-c", b.properties()).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("format broker %d: %w\n%s", b.ID, err, out)
+	}
+	return nil
+}
+
+// Tool is the command line of one of Kafka's own tools, up to its arguments.
+func (b *OwnBroker) Tool(class string) []string { return b.command(class).Args }
 
 // Addrs are the brokers' addresses.
 func (k *OwnKafka) Addrs() []string {
@@ -196,10 +221,14 @@ func (b *OwnBroker) command(args ...string) *exec.Cmd {
 // kafkaSettings are a small cluster's that notices quickly who is gone.
 func kafkaSettings(b *OwnBroker, controller, voters string, n int) string {
 	copies := min(n, 3)
-	return `process.roles=broker,controller
+	roles, listens := "broker", ""
+	if controller != "" {
+		roles, listens = "broker,controller", ",CONTROLLER://"+controller
+	}
+	return `process.roles=` + roles + `
 node.id=` + strconv.Itoa(int(b.ID)) + `
 controller.quorum.voters=` + voters + `
-listeners=PLAINTEXT://` + b.Addr + `,WAY://` + b.aside + `,CONTROLLER://` + controller + `
+listeners=PLAINTEXT://` + b.Addr + `,WAY://` + b.aside + listens + `
 advertised.listeners=PLAINTEXT://` + b.Addr + `,WAY://` + b.Way.Addr + `
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,WAY:PLAINTEXT,CONTROLLER:PLAINTEXT

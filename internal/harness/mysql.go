@@ -19,10 +19,11 @@ import (
 // OwnMySQL is a MySQL or MariaDB server of the test's own: to be killed, frozen, failed over.
 type OwnMySQL struct {
 	own
-	Addr  string // host:port, the same after each start
-	Dir   string // the data folder
-	id    int    // server_id: replicas differ
-	fresh bool   // it was never started
+	Addr  string   // host:port, the same after each start
+	Dir   string   // the data folder
+	Flags []string // more of the command line, at the next start
+	id    int      // server_id: replicas differ
+	fresh bool     // it was never started
 	args  []string
 }
 
@@ -126,6 +127,7 @@ func (s *OwnMySQL) Start(t testing.TB) {
 		"--socket="+filepath.Join(filepath.Dir(s.Dir), "s.sock"), "--pid-file="+filepath.Join(filepath.Dir(s.Dir), "pid"),
 		"--server-id="+strconv.Itoa(s.id), "--skip-name-resolve", "--innodb-buffer-pool-size=64M", "--max-connections=500",
 		"--local-infile=1", "--character-set-server=utf8mb4")
+	args = append(args, s.Flags...)
 	if s.fresh { // what is copied has its users, and says nothing of its own into its binary log
 		args, s.fresh = append(args, "--init-file="+s.initFile()), false
 	}

@@ -76,7 +76,7 @@ func (p *OwnPostgres) Start(t testing.TB) {
 		args = append(args, "-c", s)
 	}
 	p.process = exec.Command(args[0], args[1:]...)
-	p.process.SysProcAttr = asPostgres(t)
+	p.process.SysProcAttr = AsPostgres(t)
 	p.process.Stdout, p.process.Stderr = p.log, p.log
 	if err := p.process.Start(); err != nil {
 		t.Fatalf("start PostgreSQL: %v", err)
@@ -222,6 +222,12 @@ func (p *OwnPostgres) Standby(t testing.TB) *OwnPostgres {
 	return s
 }
 
+// Followed waits until a standby has all of this server's log, and follows.
+func (p *OwnPostgres) Followed(t testing.TB) {
+	t.Helper()
+	p.await(t, "SELECT count(*) = 1 FROM pg_stat_replication WHERE state = 'streaming'")
+}
+
 // Asynchronous has commits acknowledged without the standby from now on.
 func (p *OwnPostgres) Asynchronous(t testing.TB) {
 	t.Helper()
@@ -285,7 +291,7 @@ func (p *OwnPostgres) Database(t testing.TB) string {
 // own gives the folder to the user that the server runs as, who must also be able to get there.
 func (p *OwnPostgres) own(t testing.TB, dir string) {
 	t.Helper()
-	a := asPostgres(t)
+	a := AsPostgres(t)
 	if a.Credential == nil {
 		return
 	}
@@ -297,7 +303,7 @@ func (p *OwnPostgres) own(t testing.TB, dir string) {
 func (p *OwnPostgres) run(t testing.TB, program string, args ...string) {
 	t.Helper()
 	c := exec.Command(p.binary(t, program), args...)
-	c.SysProcAttr = asPostgres(t)
+	c.SysProcAttr = AsPostgres(t)
 	c.Dir = "/"
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", program, err, out)
@@ -318,8 +324,8 @@ func (p *OwnPostgres) binary(t testing.TB, program string) string {
 	return path
 }
 
-// asPostgres makes root's child a process of the user postgres: the server refuses to run as root.
-func asPostgres(t testing.TB) *syscall.SysProcAttr {
+// AsPostgres makes root's child a process of the user postgres: the server refuses to run as root.
+func AsPostgres(t testing.TB) *syscall.SysProcAttr {
 	t.Helper()
 	// A server outlives no test, also when the test process is killed.
 	a := &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
