@@ -31,7 +31,7 @@ type rolloutSettings struct {
 	Watch     time.Duration `help:"How long all answers are counted at the end." default:"20s"`
 	MaxErrors float64       `help:"The share of answers that may be failures, 5xx but 503." default:"0.01"`
 	Keep      int           `help:"How many releases are kept to go back to." default:"5"`
-	Notify    string        `help:"Program that is told KIND TEXT at the start, success, failure and rollback: deploy/notify posts it to a webhook." placeholder:"PROGRAM"`
+	Notify    string        `help:"Command that is told --kind KIND TEXT at the start, success, failure and rollback, and of latency: \"deploy/notify --webhook-file FILE\" posts it to a webhook." placeholder:"COMMAND"`
 }
 
 type rolloutDir struct {
@@ -49,13 +49,15 @@ func (c *rolloutSettings) rollout(t *terminal) (*rollout.Rollout, error) {
 	cfg := rollout.Config{
 		Dir: c.Dir, Driver: driver, Nodes: c.Nodes, Ready: c.Ready, Settle: c.Settle, Watch: c.Watch, MaxErrors: c.MaxErrors, Keep: c.Keep, Log: t.out,
 	}
-	if c.Notify != "" {
+	if words := strings.Fields(c.Notify); len(words) > 0 {
 		cfg.Tell = func(ctx context.Context, kind, text string) {
 			// The change matters more than who hears of it; and whoever ended it is to be heard of, too.
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 			defer cancel()
-			if out, err := exec.CommandContext(ctx, c.Notify, kind, text).CombinedOutput(); err != nil { //nolint:gosec // the operator names the program
-				fmt.Fprintf(t.err, "%s was not told: %v %s\n", c.Notify, err, out)
+			told := exec.CommandContext(ctx, words[0], slices.Concat(words[1:], []string{"--kind", kind, text})...) //nolint:gosec // the operator names the command
+			told.Stdout, told.Stderr = t.err, t.err
+			if err := told.Run(); err != nil {
+				fmt.Fprintf(t.err, "%s: %v\n", words[0], err)
 			}
 		}
 	}

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # A driver of `salon rollout` for plain processes of this machine (internal/rollout, Command, says what it is called with).
 #
-#   SALON_BINARIES   folder with a binary for each release, named after it
-#   SALON_NODES      folder with a file for each node: its arguments to salon, a line each. It is what belongs to a release
-#                    besides the binary, and is kept with it
-#   SALON_RUN        folder for process IDs and logs
-#   SALON_SMOKE      the smoke test: a command, given the release
+#   SALON_DEPLOY_BINARIES   folder with a binary for each release, named after it
+#   SALON_DEPLOY_NODES      folder with a file for each node: its arguments to salon, a line each. It is what belongs to a
+#                           release besides the binary, and is kept with it
+#   SALON_DEPLOY_RUN        folder for process IDs and logs
+#   SALON_DEPLOY_SMOKE      the smoke test: a command, given the release
 #
 # The nodes' files name a --metrics-listen, where a node is asked how it is. The servers are named by SALON_EVENTS and so on.
 set -euo pipefail
@@ -15,7 +15,7 @@ die() { printf '%s\n' "$*" >&2 && exit 1; }
 # running NODE: prints the process ID, if that process is still the one that was started for the node.
 running() {
   local pid
-  pid=$(cat "$SALON_RUN/$1.pid" 2>/dev/null) || return 1
+  pid=$(cat "$SALON_DEPLOY_RUN/$1.pid" 2>/dev/null) || return 1
   tr '\0' '\n' 2>/dev/null <"/proc/$pid/environ" | grep -qx "ROLLOUT_NODE=$1" || return 1
   printf '%s\n' "$pid"
 }
@@ -35,28 +35,28 @@ stop() {
 start() {
   local args
   mapfile -t args <"$RELEASE_DIR/$1"
-  mkdir -p "$SALON_RUN"
+  mkdir -p "$SALON_DEPLOY_RUN"
   # shellcheck disable=SC2016 # the inner shell's
-  ROLLOUT_NODE=$1 setsid bash -c 'echo $$ >"$0.pid" && exec "$@" >>"$0.log" 2>&1 </dev/null' "$SALON_RUN/$1" \
-    "$SALON_BINARIES/$2" serve "${args[@]}" >/dev/null 2>&1 </dev/null 3>&- &
+  ROLLOUT_NODE=$1 setsid bash -c 'echo $$ >"$0.pid" && exec "$@" >>"$0.log" 2>&1 </dev/null' "$SALON_DEPLOY_RUN/$1" \
+    "$SALON_DEPLOY_BINARIES/$2" serve "${args[@]}" >/dev/null 2>&1 </dev/null 3>&- &
 }
 
 # address NODE: from the release that the node is to run, or from what is at hand.
 address() {
-  local file=$SALON_NODES/$1
+  local file=$SALON_DEPLOY_NODES/$1
   sed -n '/^--metrics-listen$/{n;s,^,http://,p}' "$file" | grep . || die "$file names no --metrics-listen"
 }
 
 case ${1:-}/$# in
-  save/2) cp -R "$SALON_NODES/." "$RELEASE_DIR" ;;
+  save/2) cp -R "$SALON_DEPLOY_NODES/." "$RELEASE_DIR" ;;
   check/[23])
-    [[ -x $SALON_BINARIES/$2 ]] || die "there is no binary $SALON_BINARIES/$2"
-    "$SALON_BINARIES/$2" migrate check ${3:+--since "$3"}
+    [[ -x $SALON_DEPLOY_BINARIES/$2 ]] || die "there is no binary $SALON_DEPLOY_BINARIES/$2"
+    "$SALON_DEPLOY_BINARIES/$2" migrate check ${3:+--since "$3"}
     ;;
-  migrate/2) "$SALON_BINARIES/$2" migrate up ;;
+  migrate/2) "$SALON_DEPLOY_BINARIES/$2" migrate up ;;
   replace/3) stop "$2" && start "$2" "$3" ;;
   address/2) address "$2" ;;
-  smoke/2) $SALON_SMOKE "$2" ;;
-  forget/2) rm -f "$SALON_BINARIES/$2" ;;
+  smoke/2) $SALON_DEPLOY_SMOKE "$2" ;;
+  forget/2) rm -f "$SALON_DEPLOY_BINARIES/$2" ;;
   *) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
 esac

@@ -70,7 +70,7 @@ phase_monitoring() { "$here/monitoring.sh"; }
 
 phase_tests() {
   # The race detector needs a C compiler.
-  need_packages gcc=gcc /usr/include/stdio.h=libc6-dev strace=strace curl=curl prometheus=prometheus prometheus-alertmanager=prometheus-alertmanager
+  need_packages gcc=gcc /usr/include/stdio.h=libc6-dev strace=strace curl=curl /usr/sbin/nginx=nginx-light prometheus=prometheus prometheus-alertmanager=prometheus-alertmanager
   # -p 2: the servers work on the same cores; more packages at once only add time-outs. -vet=off: vet has its own phase.
   go test -race -count=1 -vet=off -p 2 -timeout 40m ./... 2>&1 | tee "$RUN/go-test.log"
 }
