@@ -6,6 +6,8 @@
 #   lint       golangci-lint
 #   generated  the generated files that are committed are what the code generates
 #   scripts    shellcheck, yamllint, actionlint
+#   deploy     the Dockerfile and Nginx's files; two builds in different folders give one binary. docker-compose.yml is among the
+#              tests (cmd/salon), and all of it runs in `make test-deploy`
 #   monitoring the files of Prometheus, Alertmanager and Grafana are what these take, and every rule passes its tests
 #   tests      every test, under the race detector; their output also goes to .run/go-test.log
 #   faults     the fault suite for SALON_TEST_FAULTS (60) faults; more than 60 are counted over several runs, each of at
@@ -62,6 +64,48 @@ phase_scripts() {
   shellcheck -x "${shells[@]}"
   yamllint --strict "${yamls[@]}"
   "$("$here/tools.sh" path actionlint)"
+}
+
+phase_deploy() {
+  need_packages /usr/sbin/nginx=nginx-light
+  dockerfile_rules
+  nginx_accepts
+  same_binary
+}
+
+# dockerfile_rules: nothing that is fetched by another name tomorrow, the Go of go.mod, and a number as the user.
+dockerfile_rules() {
+  local file=deploy/Dockerfile
+  ! grep -nE '^# *syntax=|^ADD |:latest|apt-get|curl |wget ' "$file" || die "$file: not here"
+  [[ $(sed -nE 's/^FROM golang:([0-9.]+)-.*/\1/p' "$file") == "$(sed -n 's/^go //p' go.mod)" ]] || die "$file: another Go than go.mod's"
+  [[ $(grep -E '^USER ' "$file" | tail -n 1) =~ ^USER\ [1-9][0-9]*:[1-9][0-9]*$ ]] || die "$file: the user is no number"
+}
+
+# nginx_accepts: with a network where nodes have names, and below a folder of its own.
+nginx_accepts() {
+  local dir=$RUN/nginx
+  rm -rf "$dir"
+  mkdir -p "$dir"
+  cp -r deploy/nginx "$dir/conf"
+  sed -i -E 's/server [a-z]+-[ab]:8080/server 127.0.0.1:9/' "$dir/conf/upstreams.conf"
+  sed -i "s#/tmp/#$dir/#" "$dir/conf/nginx.conf"
+  /usr/sbin/nginx -t -q -p "$dir" -c conf/nginx.conf
+  # An add_header drops those above it: a location that has one includes them all.
+  awk '/^location|^server/ { includes = 0; adds = 0; at = FNR } /include headers.conf/ { includes = 1 } /add_header/ { adds = 1 }
+    /^}/ && adds && !includes { printf "%s:%d: add_header without headers.conf\n", FILENAME, at; bad = 1 } END { exit bad }' deploy/nginx/site.conf
+}
+
+# same_binary builds twice, in folders of different names.
+same_binary() {
+  local dir name
+  dir=$(mktemp -d)
+  for name in one another; do
+    mkdir "$dir/$name"
+    in_tree '*.go' '*.sql' '*.lua' '*.html' go.mod go.sum Makefile | tar -T - -c | tar -C "$dir/$name" -x
+    make -C "$dir/$name" --no-print-directory -s build VERSION=same COMMIT=same
+  done
+  cmp "$dir/one/bin/salon" "$dir/another/bin/salon" || die "the same input gave two binaries"
+  rm -rf "$dir"
 }
 
 in_tree() { git ls-files --cached --others --exclude-standard -- "$@" | sort -u; }
