@@ -34,7 +34,7 @@ func allowGarbage(bytes uint64) {
 
 // afterNextCollection sets the percentage again after each collection: the object, which nobody has, does not outlive the next.
 func afterNextCollection() {
-	type object struct{ pointer *byte } // what has no pointer may lie with others that are kept
+	type object struct{ _ *byte } // what has no pointer may lie with others that are kept
 	runtime.AddCleanup(&object{}, func(struct{}) {
 		setPercent()
 		afterNextCollection()

@@ -56,7 +56,7 @@ func holders(t *testing.T, client *kgo.Client) (brokers []string) {
 	}
 	topics.EachPartition(func(p kadm.PartitionDetail) {
 		for _, r := range p.Replicas {
-			if id := string(rune('0' + r)); !slices.Contains(brokers, id) {
+			if id := string('0' + r); !slices.Contains(brokers, id) {
 				brokers = append(brokers, id)
 			}
 		}
