@@ -18,7 +18,7 @@ func TestTheRunbookAddsABroker(t *testing.T) {
 	harness.NeedsServers(t)
 	t.Parallel()
 	own := harness.NewKafka(t, 1)
-	k := &kept{cluster: newCluster(t, harness.Postgres(t), own.Addrs()[0], "", harness.MySQL(t), harness.Redis(t)), t: t, partitions: clusterPartitions}
+	k := &kept{cluster: newCluster(t, harness.Postgres(t), own.Addrs()[0], "", harness.MySQL(t), harness.Redis(t)), partitions: clusterPartitions}
 	k.prepare(t)
 	k.start(t)
 	first, tokenOfFirst := k.books(t, 1, "first")

@@ -21,7 +21,6 @@ import (
 // kept is a small system, run by the book.
 type kept struct {
 	*cluster
-	t           *testing.T
 	partitions  int
 	front, back *member
 }
@@ -128,7 +127,7 @@ func (k *kept) anew(t *testing.T, prefix string, partitions int) {
 func TestTheRunbookRestores(t *testing.T) {
 	harness.NeedsServers(t)
 	t.Parallel()
-	k := &kept{cluster: realCluster(t), t: t, partitions: clusterPartitions}
+	k := &kept{cluster: realCluster(t), partitions: clusterPartitions}
 	rb := newRunbook(t, k.env()...)
 	if shown := rb.run("config"); !strings.Contains(shown, "topic-prefix") || !strings.Contains(shown, k.prefix) || !strings.Contains(shown, "environment") {
 		t.Errorf("salon config shows\n%s", shown)
