@@ -131,25 +131,30 @@ func (w Walk) readParts(ctx context.Context, h eventstore.Ranged, send func(*Bat
 	if w.To > 0 {
 		end = min(w.To, end)
 	}
-	parts := make(chan chan *Batch, 1)
+	type part struct {
+		batches chan *Batch
+		err     error // may be looked at when there are no more batches
+	}
+	parts := make(chan *part, 1)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		defer close(parts)
 		for after := w.After; after < end; after += partEvents {
-			part, through := make(chan *Batch, partEvents/batchEvents), min(after+partEvents, end)
+			p, through := &part{batches: make(chan *Batch, partEvents/batchEvents)}, min(after+partEvents, end)
 			group.Go(func() error {
-				defer close(part)
-				return batches(h.ReadRange(ctx, after, through), through, func(b *Batch) error {
+				defer close(p.batches)
+				p.err = batches(h.ReadRange(ctx, after, through), through, func(b *Batch) error {
 					select {
-					case part <- b:
+					case p.batches <- b:
 						return nil
 					case <-ctx.Done():
 						return ctx.Err()
 					}
 				})
+				return p.err
 			})
 			select {
-			case parts <- part:
+			case parts <- p:
 			case <-ctx.Done():
 				return ctx.Err()
 			}
@@ -157,14 +162,14 @@ func (w Walk) readParts(ctx context.Context, h eventstore.Ranged, send func(*Bat
 		return nil
 	})
 	group.Go(func() error {
-		for part := range parts {
-			for b := range part {
+		for p := range parts {
+			for b := range p.batches {
 				if err := send(b); err != nil {
 					return err
 				}
 			}
-			if ctx.Err() != nil {
-				return ctx.Err() // a part that was not read to its end
+			if p.err != nil { // what follows would seem to be all that there is
+				return p.err
 			}
 		}
 		return nil
@@ -192,6 +197,9 @@ func batches(events iter.Seq2[eventstore.Recorded, error], through uint64, send 
 			}
 			b, size = &Batch{prepared: make(chan struct{})}, 0
 		}
+	}
+	if b.Events == nil {
+		return nil
 	}
 	return send(b)
 }

@@ -2,6 +2,7 @@ package seal_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"path/filepath"
@@ -380,6 +381,52 @@ func TestPartsAreVerifiedAsOne(t *testing.T) {
 					}
 				}
 			})
+		}
+	})
+}
+
+// breaking is a history of which one part breaks off when the one behind it is in memory.
+type breaking struct {
+	store
+
+	after, size uint64        // where the part begins, and how much it has
+	next        chan struct{} // closed when the next one has been read
+}
+
+var errBroken = errors.New("the server is gone")
+
+func (b breaking) ReadRange(ctx context.Context, after, through uint64) iter.Seq2[eventstore.Recorded, error] {
+	all := b.store.(eventstore.Ranged).ReadRange(ctx, after, through)
+	return func(yield func(eventstore.Recorded, error) bool) {
+		for r, err := range all {
+			if after == b.after && r.Position == after+10 {
+				<-b.next
+				yield(eventstore.Recorded{}, errBroken)
+				return
+			}
+			if !yield(r, err) {
+				return
+			}
+		}
+		if after == b.after+b.size {
+			close(b.next)
+		}
+	}
+}
+
+// A part that could not be read is no finding: nothing is missing of the history.
+func TestAPartThatCannotBeReadIsNoFinding(t *testing.T) {
+	t.Parallel()
+	const part = 4096
+	newSQLite(t).use(t, func(s store) {
+		if err := s.(eventstore.Loader).Load(t.Context(), long(3*part)); err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			r, err := seal.Verify(t.Context(), breaking{s, part, part, make(chan struct{})}, seal.Options{Dense: true})
+			if !errors.Is(err, errBroken) || r.Finding != nil {
+				t.Fatalf("%v, %+v", err, r.Finding)
+			}
 		}
 	})
 }
