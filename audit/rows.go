@@ -224,12 +224,12 @@ func (p *Past) among(ctx context.Context, v engine.Projection, name string, look
 		if h.before && before == "" {
 			before = key
 		}
-		if first == nil {
+		if first == nil || t.first != nil && t.first.Position < first.Position {
 			first = t.first
 		}
 	}
 	key = cmp.Or(stopped, before)
-	if key == "" {
+	if key == "" { // what begins later under another of the keys does not make the moment one before them all
 		return "", told{first: first}, domain.Refuse(errNoRow.Code, "%s has no row of %.200q there", v.ID(), name)
 	}
 	_, t, err = one(key)

@@ -110,27 +110,27 @@ func (w Walk) Run(ctx context.Context, h History) error {
 
 // read reads all that is wanted: of a store that is Ranged two parts at once, else one event after the other.
 func (w Walk) read(ctx context.Context, h History, send func(*Batch) error) error {
-	if ranged, is := h.(eventstore.Ranged); is && reflect.ValueOf(w.Filter).IsZero() {
-		return w.readParts(ctx, ranged, send)
-	}
-	through := w.To
+	after, through := w.After, w.To
 	if through == 0 {
 		through = math.MaxUint64
 	}
-	return batches(h.ReadAll(ctx, w.After, w.Filter), through, send)
+	if ranged, is := h.(eventstore.Ranged); is && reflect.ValueOf(w.Filter).IsZero() {
+		head, err := ranged.Head(ctx)
+		if err != nil {
+			return err
+		}
+		end := min(head.Position, through)
+		if err := readParts(ctx, ranged, after, end, send); err != nil || end == through {
+			return err
+		}
+		after = max(after, end) // what is behind the head has come meanwhile, or is there though the head does not say so
+	}
+	return batches(h.ReadAll(ctx, after, w.Filter), through, send)
 }
 
 // readParts reads a part while the one before it is being sent. One reader alone waits for its server as often as that
 // waits for it: a third of two cores had nothing to do.
-func (w Walk) readParts(ctx context.Context, h eventstore.Ranged, send func(*Batch) error) error {
-	head, err := h.Head(ctx)
-	if err != nil {
-		return err
-	}
-	end := head.Position
-	if w.To > 0 {
-		end = min(w.To, end)
-	}
+func readParts(ctx context.Context, h eventstore.Ranged, after, end uint64, send func(*Batch) error) error {
 	type part struct {
 		batches chan *Batch
 		err     error // may be looked at when there are no more batches
@@ -139,11 +139,11 @@ func (w Walk) readParts(ctx context.Context, h eventstore.Ranged, send func(*Bat
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		defer close(parts)
-		for after := w.After; after < end; after += partEvents {
-			p, through := &part{batches: make(chan *Batch, partEvents/batchEvents)}, min(after+partEvents, end)
+		for ; after < end; after += partEvents {
+			p, from, through := &part{batches: make(chan *Batch, partEvents/batchEvents)}, after, min(after+partEvents, end)
 			group.Go(func() error {
 				defer close(p.batches)
-				p.err = batches(h.ReadRange(ctx, after, through), through, func(b *Batch) error {
+				p.err = batches(h.ReadRange(ctx, from, through), through, func(b *Batch) error {
 					select {
 					case p.batches <- b:
 						return nil

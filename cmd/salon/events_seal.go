@@ -97,8 +97,8 @@ type eventsVerifyCmd struct {
 func (c *eventsVerifyCmd) Help() string {
 	return "Each event is held to its content hash, its place in its stream and its position, and each block of events and\n" +
 		"commands to its seal, and the seals to each other and to their key. Behind the last seal an event is known by its own\n" +
-		"hash alone: whoever can write to the database could have made both. Whoever has the key of seals as well could have cut\n" +
-		"the history and sealed it anew: --kafka, or --seal-file, holds it to the heads of the seals that were made before.\n\n" +
+		"hash alone: whoever can write to the database could have made both, or cut the history back to an earlier seal; with the\n" +
+		"key of seals, also sealed it anew. --kafka, or --seal-file, holds it to the heads of the seals that were made before.\n\n" +
 		"Exit code 0: as it was stored. 1: it is not, and the first difference is named."
 }
 
@@ -164,6 +164,9 @@ func (c *eventsVerifyCmd) Run(ctx context.Context, t *terminal) error {
 	r, err := c.verify(ctx, t, q)
 	if err != nil {
 		return err
+	}
+	if whole := c.File == "" && q.From == 0 && q.To == 0; whole && len(c.Key) > 0 && r.Finding == nil && r.Events > 0 && r.Seals == 0 {
+		r.Finding = &seal.Finding{What: seal.SealMissing, Why: "there is no seal, though --key says who makes them: nothing was sealed yet, or they were taken away"}
 	}
 	if c.Output == "json" {
 		err = writeJSON(t.out, r)

@@ -99,6 +99,7 @@ func TestHistoryOfARunningSystem(t *testing.T) {
 		t.Error(out)
 	}
 	call(t, "events", "import", masked, "--data", filepath.Join(dir, "fifth")).refused(t, 2, "masked")
+	call(t, "projections", "preview", "reservations", "--from-file", masked).refused(t, 2, "masked", "export without --mask")
 	if err := os.WriteFile(rules, []byte(`{"types": {"reservation.requested.v1": {"dog": "open"}}}`), 0o600); err != nil {
 		t.Fatal(err)
 	}

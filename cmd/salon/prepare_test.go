@@ -2,6 +2,7 @@ package main
 
 import (
 	"database/sql"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -69,10 +70,12 @@ func TestWhatIsNotPreparedIsSaid(t *testing.T) {
 		t.Errorf("read what the projector that waited has made: %d %s", r.status, r.body)
 	}
 	w.report(t)
-	doctor = call(t, append([]string{"doctor", "--limit", "15s"}, servers...)...)
-	if doctor.code != 0 || strings.Contains(doctor.out, "NO") {
-		t.Errorf("doctor: exit %d\n%s%s", doctor.code, doctor.out, doctor.err)
-	}
+	wait(t, time.Minute, func() string { // each projection that waited begins by itself
+		if doctor = call(t, append([]string{"doctor", "--limit", "15s"}, servers...)...); doctor.code != 0 || strings.Contains(doctor.out, "NO") {
+			return fmt.Sprintf("doctor: exit %d\n%s%s", doctor.code, doctor.out, doctor.err)
+		}
+		return ""
+	})
 	if got := call(t, "demo", "--url", rest.url, "--auth-key-file", c.authFile); got.code != 0 || !strings.Contains(got.out, "31 steps") {
 		t.Errorf("demo: exit %d\n%s%s", got.code, got.out, got.err)
 	}

@@ -66,6 +66,9 @@ func (c *projectionsPreviewCmd) fromFile(ctx context.Context, q rebuild.PreviewR
 		return nil, err
 	}
 	defer f.Close()
+	if f.Manifest.Masked != nil {
+		return nil, usage(fmt.Errorf("%s is masked, and what was taken out of its events cannot be folded: export without --mask", c.FromFile))
+	}
 	r, err := f.Verify(ctx, f.Options())
 	if err != nil {
 		return nil, err

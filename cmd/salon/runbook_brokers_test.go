@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -37,9 +39,12 @@ func TestTheRunbookAddsABroker(t *testing.T) {
 	}
 	for _, brokers := range [][]string{{"1", "2"}, {"2"}} {
 		rb.run("brokers", "DIR="+t.TempDir(), "BROKERS="+strings.Join(brokers, ","))
-		if got := holders(t, client); !slices.Equal(got, brokers) {
-			t.Errorf("partitions are on brokers %v, not %v", got, brokers)
-		}
+		wait(t, time.Minute, func() string { // the controller knows at once, and tells each broker
+			if got := holders(t, client); !slices.Equal(got, brokers) {
+				return fmt.Sprintf("partitions are on brokers %v, not %v", got, brokers)
+			}
+			return ""
+		})
 		path, token := k.books(t, 2, "then-"+strings.Join(brokers, "-"))
 		k.sees(t, "a write on brokers "+strings.Join(brokers, ","), path, token, http.StatusOK)
 	}

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"iter"
@@ -16,11 +17,33 @@ func (s *Store) ErasePerson(ctx context.Context, subject string) error {
 	if s.readOnly {
 		return errReadOnly
 	}
-	err := s.erase(ctx, subject)
+	// What is deleted is overwritten as well, for who has the file and the master key.
+	_, err := s.writer.db.ExecContext(ctx, "PRAGMA secure_delete = ON")
+	if err == nil {
+		err = s.erase(ctx, subject)
+		_, off := s.writer.db.ExecContext(context.WithoutCancel(ctx), "PRAGMA secure_delete = OFF")
+		err = errors.Join(err, off)
+	}
+	if err == nil {
+		err = s.forgetLog(ctx)
+	}
 	if err != nil {
 		err = fmt.Errorf("%w: erase a person: %w", eventstore.ErrUnavailable, err)
 	}
 	return err
+}
+
+// forgetLog folds the write-ahead log back and cuts it off: pages of before are in it. It waits for readers, as long as the
+// connection waits for anything.
+func (s *Store) forgetLog(ctx context.Context) error {
+	var busy, frames, folded int
+	if err := s.writer.db.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &frames, &folded); err != nil {
+		return fmt.Errorf("fold the write-ahead log back: %w", err)
+	}
+	if busy != 0 {
+		return errors.New("the write-ahead log is being read, and has the key still: erase again")
+	}
+	return nil
 }
 
 func (s *Store) erase(ctx context.Context, subject string) (err error) {
@@ -55,10 +78,55 @@ func (s *Store) erase(ctx context.Context, subject string) (err error) {
 			return err
 		}
 	}
-	if _, err := tx.ExecContext(ctx, "DELETE FROM person_keys WHERE subject = ?", subject); err != nil {
+	if err := rewriteKeys(ctx, tx, subject); err != nil {
 		return err
 	}
 	return tx.Commit()
+}
+
+// rewriteKeys writes all keys anew but that of one: pages that were split before have bytes of it that belong to no row, which
+// only go with the pages. A hundred thousand keys are 15 MiB.
+func rewriteKeys(ctx context.Context, tx *sql.Tx, without string) error {
+	rows, err := tx.QueryContext(ctx, "SELECT subject, key_id, wrapped, created_at FROM person_keys ORDER BY subject")
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	type key struct {
+		subject, id string
+		wrapped     []byte
+		at          int64
+	}
+	var kept []key
+	there := false
+	for rows.Next() {
+		var k key
+		if err := rows.Scan(&k.subject, &k.id, &k.wrapped, &k.at); err != nil {
+			return err
+		}
+		if k.subject == without {
+			there = true
+			continue
+		}
+		kept = append(kept, k)
+	}
+	if err := rows.Err(); err != nil || !there {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, "DELETE FROM person_keys"); err != nil {
+		return err
+	}
+	insert, err := tx.PrepareContext(ctx, "INSERT INTO person_keys (subject, key_id, wrapped, created_at) VALUES (?, ?, ?, ?)")
+	if err != nil {
+		return err
+	}
+	defer insert.Close()
+	for _, k := range kept {
+		if _, err := insert.ExecContext(ctx, k.subject, k.id, k.wrapped, k.at); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // PersonKeys implements eventstore.Persons.

@@ -2,6 +2,7 @@ package rebuild
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 
@@ -52,7 +53,7 @@ func (d *Desk) Preview(ctx context.Context, q PreviewRequest, of Events, scans b
 		}
 	}
 	if p.Old.Version == p.New.Version {
-		return nil, &OptionError{"against", p.New.ID() + " would be held against itself: name another version to preview, or to hold it against"}
+		return nil, &OptionError{"against", fmt.Sprintf("is missing: %s would be held against itself. Name another version, to preview or to hold it against: %v", p.New.ID(), d.others(p.New))}
 	}
 	return p.Run(ctx)
 }
@@ -87,14 +88,21 @@ func (d *Desk) Other(name string) (other int) {
 	if err != nil {
 		return 0
 	}
+	for _, v := range d.others(p) {
+		other = max(other, v)
+	}
+	return other
+}
+
+func (d *Desk) others(p engine.Projection) (versions []int) {
 	for _, of := range d.Of {
 		for _, v := range of.Versions() {
 			if v.Name == p.Name && v.Version != p.Version {
-				other = max(other, v.Version)
+				versions = append(versions, v.Version)
 			}
 		}
 	}
-	return other
+	return versions
 }
 
 // Changes reports whether any row differs, as is expected or not.
