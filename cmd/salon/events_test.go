@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -125,10 +126,21 @@ func TestHistoryOfARunningSystem(t *testing.T) {
 		t.Error(out)
 	}
 	// Under another master key, the persons' keys that came along are noticed, and nobody's are made anew.
-	foreign := filepath.Join(dir, "foreign")
-	if err := os.CopyFS(foreign, os.DirFS(other)); err != nil {
+	foreign, robbed := filepath.Join(dir, "foreign"), filepath.Join(dir, "robbed")
+	for _, copied := range []string{foreign, robbed} {
+		if err := os.CopyFS(copied, os.DirFS(other)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	db, err := sql.Open("sqlite", filepath.Join(robbed, eventsName))
+	if err != nil {
 		t.Fatal(err)
 	}
+	_, err = db.ExecContext(t.Context(), "DELETE FROM seals")
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	call(t, "events", "verify", "--events", "sqlite:"+filepath.Join(robbed, eventsName), "--key", public).refused(t, 1, "there is no seal")
 	call(t, "up", "--data", foreign, "--listen", "127.0.0.1:0").refused(t, 1, "master key")
 	master, err := os.ReadFile(filepath.Join(data, masterKeyName))
 	if err == nil {
