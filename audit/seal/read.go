@@ -57,17 +57,9 @@ type Walk struct {
 func (w Walk) Run(ctx context.Context, h History) error {
 	group, ctx := errgroup.WithContext(ctx)
 	read, looked, work := make(chan *Batch, 2), make(chan *Batch, 2), make(chan *Batch, 4)
-	send := func(to chan<- *Batch, b *Batch) error {
-		select {
-		case to <- b:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 	group.Go(func() error {
 		defer close(read)
-		return w.read(ctx, h, func(b *Batch) error { return send(read, b) })
+		return w.read(ctx, h, func(b *Batch) error { return send(ctx, read, b) })
 	})
 	group.Go(func() error {
 		defer close(looked)
@@ -75,13 +67,13 @@ func (w Walk) Run(ctx context.Context, h History) error {
 		from := &commandReader{h: h}
 		defer from.close()
 		for b := range read {
-			if err := send(work, b); err != nil {
+			if err := send(ctx, work, b); err != nil {
 				return err
 			}
 			if err := b.lookUp(ctx, from, w.Commands); err != nil {
 				return err
 			}
-			if err := send(looked, b); err != nil {
+			if err := send(ctx, looked, b); err != nil {
 				return err
 			}
 		}
@@ -108,8 +100,17 @@ func (w Walk) Run(ctx context.Context, h History) error {
 	return group.Wait()
 }
 
+func send[T any](ctx context.Context, to chan<- T, v T) error {
+	select {
+	case to <- v:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // read reads all that is wanted: of a store that is Ranged two parts at once, else one event after the other.
-func (w Walk) read(ctx context.Context, h History, send func(*Batch) error) error {
+func (w Walk) read(ctx context.Context, h History, take func(*Batch) error) error {
 	after, through := w.After, w.To
 	if through == 0 {
 		through = math.MaxUint64
@@ -120,17 +121,17 @@ func (w Walk) read(ctx context.Context, h History, send func(*Batch) error) erro
 			return err
 		}
 		end := min(head.Position, through)
-		if err := readParts(ctx, ranged, after, end, send); err != nil || end == through {
+		if err := readParts(ctx, ranged, after, end, take); err != nil || end == through {
 			return err
 		}
 		after = max(after, end) // what is behind the head has come meanwhile, or is there though the head does not say so
 	}
-	return batches(h.ReadAll(ctx, after, w.Filter), through, send)
+	return batches(h.ReadAll(ctx, after, w.Filter), through, take)
 }
 
 // readParts reads a part while the one before it is being sent. One reader alone waits for its server as often as that
 // waits for it: a third of two cores had nothing to do.
-func readParts(ctx context.Context, h eventstore.Ranged, after, end uint64, send func(*Batch) error) error {
+func readParts(ctx context.Context, h eventstore.Ranged, after, end uint64, take func(*Batch) error) error {
 	type part struct {
 		batches chan *Batch
 		err     error // may be looked at when there are no more batches
@@ -143,20 +144,11 @@ func readParts(ctx context.Context, h eventstore.Ranged, after, end uint64, send
 			p, from, through := &part{batches: make(chan *Batch, partEvents/batchEvents)}, after, min(after+partEvents, end)
 			group.Go(func() error {
 				defer close(p.batches)
-				p.err = batches(h.ReadRange(ctx, from, through), through, func(b *Batch) error {
-					select {
-					case p.batches <- b:
-						return nil
-					case <-ctx.Done():
-						return ctx.Err()
-					}
-				})
+				p.err = batches(h.ReadRange(ctx, from, through), through, func(b *Batch) error { return send(ctx, p.batches, b) })
 				return p.err
 			})
-			select {
-			case parts <- p:
-			case <-ctx.Done():
-				return ctx.Err()
+			if err := send(ctx, parts, p); err != nil {
+				return err
 			}
 		}
 		return nil
@@ -164,7 +156,7 @@ func readParts(ctx context.Context, h eventstore.Ranged, after, end uint64, send
 	group.Go(func() error {
 		for p := range parts {
 			for b := range p.batches {
-				if err := send(b); err != nil {
+				if err := take(b); err != nil {
 					return err
 				}
 			}
@@ -178,7 +170,7 @@ func readParts(ctx context.Context, h eventstore.Ranged, after, end uint64, send
 }
 
 // batches cuts events into batches, through a position.
-func batches(events iter.Seq2[eventstore.Recorded, error], through uint64, send func(*Batch) error) error {
+func batches(events iter.Seq2[eventstore.Recorded, error], through uint64, take func(*Batch) error) error {
 	b, size := &Batch{prepared: make(chan struct{})}, 0
 	for r, err := range events {
 		if err != nil {
@@ -192,7 +184,7 @@ func batches(events iter.Seq2[eventstore.Recorded, error], through uint64, send 
 		}
 		b.Events, b.Of = append(b.Events, r), append(b.Of, CommandOf(r))
 		if size += len(r.Data) + len(r.Metadata); len(b.Events) == batchEvents || size >= batchBytes {
-			if err := send(b); err != nil {
+			if err := take(b); err != nil {
 				return err
 			}
 			b, size = &Batch{prepared: make(chan struct{})}, 0
@@ -201,7 +193,7 @@ func batches(events iter.Seq2[eventstore.Recorded, error], through uint64, send 
 	if b.Events == nil {
 		return nil
 	}
-	return send(b)
+	return take(b)
 }
 
 func (b *Batch) lookUp(ctx context.Context, from *commandReader, through uint64) error {
