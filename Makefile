@@ -7,15 +7,20 @@ SHELL := bash
 # Without git (a tarball) the binary calls itself dev.
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+BINARY := bin/salon
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
 .PHONY: run
 run: build ## Build and start everything in one process, with demo data (needs Go alone)
 	bin/salon up --demo
 
+.PHONY: run-real
+run-real: build ## Start the servers of docker-compose.yml on Docker, and this checkout's binary on them
+	@deploy/run-real.sh
+
 .PHONY: build
 build: ## Build the static binary bin/salon
-	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/salon ./cmd/salon
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o $(BINARY) ./cmd/salon
 
 .PHONY: test
 test: ## Start the real servers, run every check and every test, stop the servers again

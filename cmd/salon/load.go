@@ -20,7 +20,7 @@ import (
 
 type loadCmd struct {
 	URL         string        `name:"url" help:"The system's address." default:"http://127.0.0.1:8080" placeholder:"URL"`
-	For         time.Duration `help:"How long." default:"30s" env:"-"`
+	For         time.Duration `help:"How long; Ctrl-C ends it sooner." default:"30s" env:"-"`
 	Rate        float64       `help:"Requests a second, of all together: two in five of them writes." default:"50" env:"-"`
 	Pairs       int           `help:"How many customers, each with a groomer and a room of their own, and a socket that listens in it." default:"20" env:"-"`
 	Name        string        `help:"What this line of a table is called." default:"load" env:"-"`
@@ -86,6 +86,9 @@ func (c *loadCmd) Run(ctx context.Context, t *terminal) error {
 	if err := each(func(p *loadPair, ctx context.Context) error { return p.open(ctx, mint) }); err != nil {
 		return fmt.Errorf("before anything was measured: %w", err)
 	}
+	going, end := context.WithTimeout(ctx, c.For)
+	defer end()
+	ctx = context.WithoutCancel(ctx) // who is tired of it still wants to know what came of it
 	listening, hangUp := context.WithCancel(ctx)
 	var sockets sync.WaitGroup
 	defer sockets.Wait()
@@ -95,8 +98,6 @@ func (c *loadCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	fmt.Fprintf(t.err, "%d pairs are at it\n", c.Pairs)
 	l.begin(time.Now())
-	going, end := context.WithTimeout(ctx, c.For)
-	defer end()
 	pace := time.Duration(float64(c.Pairs) / c.Rate * float64(time.Second))
 	_ = each(func(p *loadPair, ctx context.Context) error { p.live(ctx, going.Done(), pace); return nil }) // what fails is counted
 	l.end(time.Now())

@@ -6,7 +6,10 @@
 
 ENGINE=$RUN/docker
 
-# engine_up sets DOCKER_HOST where the engine is ours, and STANDINS to 1 where images cannot be pulled.
+# shellcheck disable=SC2034 # what to put before a program that has to be where the ports are that the engine publishes
+AT_ENGINE=()
+
+# engine_up sets DOCKER_HOST where the engine is ours, and STANDINS to 1 where images cannot be pulled; `docker compose` works then.
 engine_up() {
   STANDINS=''
   if ! engine_pid >/dev/null; then
@@ -14,11 +17,17 @@ engine_up() {
     is_root || die "no Docker engine answers, and only root can start one"
   fi
   need_packages dockerd=docker.io docker=docker.io iptables=iptables ip=iproute2
-  mkdir -p "$ENGINE"
+  mkdir -p "$ENGINE/config/cli-plugins"
+  ln -sf "$("$REPO/deploy/tools/tools.sh" path docker-compose)" "$ENGINE/config/cli-plugins/docker-compose"
   # shellcheck disable=SC2034 # the caller's
   STANDINS=1
-  export DOCKER_HOST=unix://$ENGINE/docker.sock
-  if engine_pid >/dev/null && docker info >/dev/null 2>&1; then return; fi
+  export DOCKER_HOST=unix://$ENGINE/docker.sock DOCKER_CONFIG=$ENGINE/config
+  if ! { engine_pid && docker info; } >/dev/null 2>&1; then engine_start; fi
+  # shellcheck disable=SC2034 # the caller's
+  AT_ENGINE=(nsenter --target "$(engine_pid)" --net)
+}
+
+engine_start() {
   # Its bridges are those of the compose file alone.
   setsid unshare --net bash -c 'ip link set lo up && exec "$@"' own-network \
     dockerd --data-root "$ENGINE/data" --exec-root "$ENGINE/exec" --host "$DOCKER_HOST" --pidfile "$ENGINE/docker.pid" \
@@ -36,12 +45,6 @@ engine_pid() {
   [[ -s $ENGINE/docker.pid ]] || return 1
   pid=$(<"$ENGINE/docker.pid")
   [[ $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null) == dockerd*"$ENGINE"* ]] && printf '%s' "$pid"
-}
-
-# at_engine COMMAND…: runs a program where the ports that the engine publishes are.
-at_engine() {
-  local pid
-  if pid=$(engine_pid); then nsenter --target "$pid" --net "$@"; else "$@"; fi
 }
 
 # engine_down stops our own engine, if there is one. Images stay for the next time; `make clean` takes them too.

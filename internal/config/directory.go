@@ -98,7 +98,8 @@ var around = []string{"SALON_TEST_", "SALON_SERVICES_", "SALON_DEPLOY_", "SALON_
 
 // aroundWhole are such variables by their whole name: those that docker-compose.yml takes.
 var aroundWhole = []string{
-	"SALON_IMAGE", "SALON_VERSION", "SALON_COMMIT", "SALON_PORT", "SALON_BIND", "SALON_NET", "SALON_SECRETS", "SALON_POSTGRES_PRIMARY", "SALON_MYSQL_PRIMARY",
+	"SALON_IMAGE", "SALON_VERSION", "SALON_COMMIT", "SALON_PORT", "SALON_BIND", "SALON_NET", "SALON_SECRETS", "SALON_NGINX_LIMITS",
+	"SALON_POSTGRES_PRIMARY", "SALON_MYSQL_PRIMARY",
 }
 
 // Unknown complains about every variable SALON_… that is no setting: one that is misspelt would leave a default in force

@@ -26,7 +26,7 @@ type Driver interface {
 	Migrate(ctx context.Context, version, dir string) error
 	// Replace has a node run the release. When it returns, what the node ran before was told to stop, and has ended.
 	Replace(ctx context.Context, node, version, dir string) error
-	// Address is where a node answers /readyz and /metrics.
+	// Address is where a node answers /readyz and /metrics, until it is replaced or does not answer there.
 	Address(ctx context.Context, node string) (url string, err error)
 	// Smoke tries the system as a user would, through its front door.
 	Smoke(ctx context.Context, version, dir string) error

@@ -135,10 +135,16 @@ func (r *Rollout) compare(ctx context.Context, all numbers) {
 	}
 }
 
+// get asks a node. Where that is, the driver is asked again only when the node does not answer there: a call of it may cost more than
+// the answer, and a container has another address after each start.
 func (r *Rollout) get(ctx context.Context, node, path string) (string, error) {
-	address, err := r.cfg.Driver.Address(ctx, node)
-	if err != nil {
-		return "", err
+	address, known := r.addresses[node]
+	if !known {
+		var err error
+		if address, err = r.cfg.Driver.Address(ctx, node); err != nil {
+			return "", err
+		}
+		r.addresses[node] = address
 	}
 	q, err := http.NewRequestWithContext(ctx, http.MethodGet, address+path, nil)
 	if err != nil {
@@ -146,6 +152,7 @@ func (r *Rollout) get(ctx context.Context, node, path string) (string, error) {
 	}
 	res, err := client.Do(q)
 	if err != nil {
+		delete(r.addresses, node)
 		return "", err
 	}
 	defer res.Body.Close()

@@ -39,9 +39,10 @@ type Config struct {
 
 // Rollout changes releases.
 type Rollout struct {
-	cfg Config
-	f   *folder
-	s   State
+	cfg       Config
+	f         *folder
+	s         State
+	addresses map[string]string // node → URL, of those that answered there
 }
 
 // New fills in what cfg leaves out.
@@ -57,7 +58,7 @@ func New(cfg Config) *Rollout {
 	if cfg.Log == nil {
 		cfg.Log = io.Discard
 	}
-	return &Rollout{cfg: cfg}
+	return &Rollout{cfg: cfg, addresses: map[string]string{}}
 }
 
 func or[T comparable](value *T, usual T) {
@@ -278,6 +279,7 @@ func (r *Rollout) replace(ctx context.Context, node, version string) error {
 		return err
 	}
 	began := time.Now()
+	delete(r.addresses, node)
 	if err := r.cfg.Driver.Replace(ctx, node, version, r.f.release(version)); err != nil {
 		return fmt.Errorf("replace %s: %w", node, err)
 	}
