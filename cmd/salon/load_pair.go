@@ -51,7 +51,7 @@ func (p *loadPair) open(ctx context.Context, mint minter) (err error) {
 	from := time.Now().AddDate(0, 0, 2)
 	var free struct{ Items []slot }
 	path := fmt.Sprintf("/v1/groomers/%s/slots?from=%s&to=%s&services=bath&size=small", p.name, from.Format(time.DateOnly), from.AddDate(0, 0, 5).Format(time.DateOnly))
-	if _, err := p.customer.must(ctx, http.MethodGet, path, "", nil, &free); err != nil {
+	if err := p.settled(ctx, p.customer, path, &free); err != nil {
 		return err
 	}
 	if len(free.Items) == 0 {
@@ -171,8 +171,6 @@ func (p *loadPair) takeOff(ctx context.Context) {
 
 // check reads everything back. A write that was not acknowledged may have happened, once.
 func (p *loadPair) check(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
-	defer cancel()
 	times := map[string]int{}
 	head := uint64(0)
 	for {
@@ -228,8 +226,10 @@ func (p *loadPair) once(what string, times int, acked bool) {
 	}
 }
 
-// settled reads until it is answered: what was broken may still be coming back.
+// settled reads until it is answered: what was broken may still be coming back, and many who begin at once are a burst.
 func (p *loadPair) settled(ctx context.Context, who *client, path string, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -247,6 +247,8 @@ func (p *loadPair) settled(ctx context.Context, who *client, path string, into a
 
 // hears waits until the socket has the last message.
 func (p *loadPair) hears(ctx context.Context, head uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
 	for {
 		p.mu.Lock()
 		heard := p.heard

@@ -181,7 +181,7 @@ func (f *fleet) badReleases(t *testing.T) {
 	for _, bad := range []struct{ version, lines, says, told string }{
 		{"unmigrated", `[[ $1$2 != migrateup ]] || { echo "no room on the disk" >&2; exit 1; }`, "migration: migrate unmigrated: no room on the disk", "start failure rollback"},
 		{"incompatible", `[[ $1$2 != migratecheck ]] || { echo "a version that it does not know" >&2; exit 1; }`, "nothing was touched: check incompatible: a version that it does not know", ""},
-		{"gone", `[[ $1$2 != servereadapi ]] || exit 1`, "readapi-b is not ready after 8s", "start failure rollback"},
+		{"gone", `[[ $1$2 != servereadapi ]] || exit 1`, "readapi-b with gone ended by itself", "start failure rollback"},
 		{"failing", `[[ $1$2 != servecommands ]] || SALON_TEST_FAILING=1 exec ` + os.Args[0] + ` "$@"`, "is taken back: commands-", "start failure rollback"},
 	} {
 		f.wrapped(t, bad.version, bad.lines)

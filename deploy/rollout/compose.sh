@@ -33,7 +33,8 @@ compose() {
 # job VERSION SERVICE [COMMAND…]: one of the file's jobs, or another command in its place, by the image of the release.
 job() { SALON_VERSION=$1 compose run --rm --no-deps -T "${@:2}"; }
 
-image() { SALON_VERSION=$1 compose config --images migrate | head -n 1; }
+# config's own --images also has those of what the service depends on.
+image() { SALON_VERSION=$1 compose config migrate | awk '$1 == "migrate:" { on = 1 } on && $1 == "image:" { print $2; exit }'; }
 
 save() {
   local file
@@ -49,22 +50,28 @@ check() {
   job "$1" migrate migrate check ${2:+--since "$2"}
 }
 
-# Where the node's /readyz and /metrics are: in the network of the monitoring, whose addresses this host reaches.
+# Where the node's /readyz and /metrics are: in the network of the monitoring, whose addresses this host reaches. A container whose
+# process ended by itself is about to be started again, after a pause that doubles.
 address() {
-  local container ip
+  local container status ip
   container=$(compose ps --all --quiet "$1")
   [[ -n $container ]] || die "there is no container of $1"
-  ip=$(docker inspect --format '{{range $name, $network := .NetworkSettings.Networks}}{{$name}} {{$network.IPAddress}}{{"\n"}}{{end}}' "$container" |
-    awk '$1 ~ /_monitoring$/ { print $2 }')
-  [[ -n $ip ]] || die "$1 does not run"
-  printf 'http://%s:9090\n' "$ip"
+  read -r status ip < <(docker inspect --format \
+    '{{.State.Status}} {{range $name, $at := .NetworkSettings.Networks}}{{if eq $name (printf "%s_monitoring" (index $.Config.Labels "com.docker.compose.project"))}}{{$at.IPAddress}}{{end}}{{end}}' \
+    "$container")
+  case $status in
+    running) printf 'http://%s:9090\n' "$ip" ;;
+    restarting) docker logs --tail 1 "$container" >&2 && exit 3 ;;
+    *) die "$1 does not run: $status" ;;
+  esac
 }
 
 smoke() {
   local front
   if [[ -n ${SALON_DEPLOY_SMOKE:-} ]]; then $SALON_DEPLOY_SMOKE "$1" && return; fi
   front=http://$(compose port nginx 8080)
-  curl --fail --silent --show-error --max-time 10 --output /dev/null "$front/healthz" "$front/v1/groomers?area=seoul/jung-gu"
+  curl --fail --silent --show-error --max-time 10 --output /dev/null "$front/healthz" \
+    --output /dev/null "$front/v1/groomers?area=seoul/jung-gu"
 }
 
 [[ ! -e ${ROLLOUT_DIR:-}/versions.env ]] || {

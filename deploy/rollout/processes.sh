@@ -36,14 +36,19 @@ start() {
   local args
   mapfile -t args <"$RELEASE_DIR/$1"
   mkdir -p "$SALON_DEPLOY_RUN"
+  rm -f "$SALON_DEPLOY_RUN/$1.pid" # of the process before
   # shellcheck disable=SC2016 # the inner shell's
   ROLLOUT_NODE=$1 setsid bash -c 'echo $$ >"$0.pid" && exec "$@" >>"$0.log" 2>&1 </dev/null' "$SALON_DEPLOY_RUN/$1" \
     "$SALON_DEPLOY_BINARIES/$2" serve "${args[@]}" >/dev/null 2>&1 </dev/null 3>&- &
 }
 
-# address NODE: from the release that the node is to run, or from what is at hand.
+# address NODE. Nobody starts a process again that ended by itself.
 address() {
   local file=$SALON_DEPLOY_NODES/$1
+  if [[ -e $SALON_DEPLOY_RUN/$1.pid ]] && ! running "$1" >/dev/null; then
+    tail -n 1 "$SALON_DEPLOY_RUN/$1.log" >&2
+    exit 3
+  fi
   sed -n '/^--metrics-listen$/{n;s,^,http://,p}' "$file" | grep . || die "$file names no --metrics-listen"
 }
 

@@ -26,7 +26,8 @@ type Driver interface {
 	Migrate(ctx context.Context, version, dir string) error
 	// Replace has a node run the release. When it returns, what the node ran before was told to stop, and has ended.
 	Replace(ctx context.Context, node, version, dir string) error
-	// Address is where a node answers /readyz and /metrics, until it is replaced or does not answer there.
+	// Address is where a node answers /readyz and /metrics, until it is replaced or does not answer there. ErrEnded says that its
+	// process ended by itself, so that there is nothing to wait for.
 	Address(ctx context.Context, node string) (url string, err error)
 	// Smoke tries the system as a user would, through its front door.
 	Smoke(ctx context.Context, version, dir string) error
@@ -34,12 +35,15 @@ type Driver interface {
 	Forget(ctx context.Context, version, dir string) error
 }
 
+// ErrEnded says that a node's process ended by itself.
+var ErrEnded = errors.New("ended by itself")
+
 // Command is a driver that is a program of its own, called as
 //
 //	PROGRAM save|migrate|smoke|forget VERSION
 //	PROGRAM check VERSION [SINCE]  for salon migrate check
 //	PROGRAM replace NODE VERSION
-//	PROGRAM address NODE        prints one URL
+//	PROGRAM address NODE        prints one URL; exit code 3 is ErrEnded
 //
 // with ROLLOUT_DIR (versions.env is in it) and, where there is a version, RELEASE_DIR in its environment. Exit code 0 is done;
 // with any other, the last line that it said is why not. File 3 is the lock of the rollout: whoever was killed with a call under
@@ -87,6 +91,8 @@ func (c Command) call(ctx context.Context, limit time.Duration, dir string, args
 		return "", fmt.Errorf("%s took longer than %v", strings.Join(args, " "), limit)
 	case ctx.Err() != nil:
 		return "", ctx.Err()
+	case args[0] == "address" && cmd.ProcessState.ExitCode() == 3:
+		return "", fmt.Errorf("%w: %s", ErrEnded, said.last)
 	case said.last != "":
 		return "", fmt.Errorf("%s: %s", strings.Join(args, " "), said.last)
 	}

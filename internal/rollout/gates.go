@@ -39,7 +39,7 @@ func (r *Rollout) usual(ctx context.Context) (u Usual) {
 	return u
 }
 
-// ready waits until a node says that it is.
+// ready waits until a node says that it is, or has ended.
 func (r *Rollout) ready(ctx context.Context, node string) error {
 	limit, cancel := context.WithTimeout(ctx, r.cfg.Ready)
 	defer cancel()
@@ -47,15 +47,15 @@ func (r *Rollout) ready(ctx context.Context, node string) error {
 	defer tick.Stop()
 	for last := errors.New("it was not asked"); ; {
 		err := r.isReady(limit, node)
-		if err == nil {
-			return nil
+		if err == nil || errors.Is(err, ErrEnded) {
+			return err
 		}
 		if limit.Err() == nil { // else it says no more than that the time is over
 			last = err
 		}
 		select {
 		case <-limit.Done():
-			return errors.Join(last, ctx.Err())
+			return errors.Join(fmt.Errorf("is not ready after %v: %w", r.cfg.Ready, last), ctx.Err())
 		case <-tick.C:
 		}
 	}

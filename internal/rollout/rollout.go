@@ -285,7 +285,7 @@ func (r *Rollout) replace(ctx context.Context, node, version string) error {
 	}
 	replaced := time.Now()
 	if err := r.ready(ctx, node); err != nil {
-		return fmt.Errorf("%s is not ready after %v: %w", node, r.cfg.Ready, err)
+		return fmt.Errorf("%s with %s %w", node, version, err)
 	}
 	r.say("%s runs %s: replaced in %v, ready after %v", node, version, replaced.Sub(began).Round(time.Millisecond), time.Since(replaced).Round(time.Millisecond))
 	return nil

@@ -118,6 +118,11 @@ func (w *world) Replace(_ context.Context, node, version, dir string) error {
 }
 
 func (w *world) Address(_ context.Context, node string) (string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.bad[w.runs[node]] == "ended" {
+		return "", ErrEnded
+	}
 	return w.server.URL + "/" + node, nil
 }
 
@@ -193,7 +198,8 @@ func TestABadReleaseIsTakenBackByItself(t *testing.T) {
 	for _, c := range []struct{ wrong, says, touched string }{
 		{"incompatible", "nothing was touched: incompatible", ""},
 		{"unmigrated", "migration: unmigrated", ""},
-		{"unready", "projector-a is not ready after 400ms: 503 Service Unavailable: the store is away", "projector-a"},
+		{"unready", "projector-a with bad is not ready after 400ms: 503 Service Unavailable: the store is away", "projector-a"},
+		{"ended", "projector-a with bad ended by itself", "projector-a"},
 		{"stopped", "a projection stands still that did not before", "projector-a"},
 		{"failing", "projector-a failed", "projector-a"},
 		{"smoking", "smoke test, with projector replaced: smoking", "projector-a"},
@@ -350,13 +356,16 @@ func TestADriverIsAProgram(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	program := filepath.Join(dir, "driver")
-	script := "#!/bin/sh\ncase $1 in address) echo noise >&2; echo http://127.0.0.1:1;; smoke) echo a; echo the last line >&2; exit 3;; check) echo \"$@ $RELEASE_DIR\" >$ROLLOUT_DIR/asked;; esac\n"
+	script := "#!/bin/sh\ncase $1 in address) echo noise >&2; echo http://127.0.0.1:1; [ $2 != gone ] || { echo killed >&2; exit 3; };; smoke) echo a; echo the last line >&2; exit 3;; check) echo \"$@ $RELEASE_DIR\" >$ROLLOUT_DIR/asked;; esac\n"
 	if err := os.WriteFile(program, []byte(script), 0o700); err != nil { //nolint:gosec // a script is run
 		t.Fatal(err)
 	}
 	c := Command{Program: program, Dir: dir}
 	if url, err := c.Address(t.Context(), "x"); err != nil || url != "http://127.0.0.1:1" {
 		t.Errorf("address: %q, %v", url, err)
+	}
+	if _, err := c.Address(t.Context(), "gone"); !errors.Is(err, ErrEnded) || !strings.HasSuffix(err.Error(), ": killed") {
+		t.Errorf("address of what has ended: %v", err)
 	}
 	if err := c.Smoke(t.Context(), "v1", "d"); err == nil || err.Error() != "smoke v1: the last line" {
 		t.Errorf("smoke: %v", err)
