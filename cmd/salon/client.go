@@ -17,6 +17,7 @@ type client struct {
 	token string
 	http  *http.Client
 	seen  string // Consistency-Token
+	wait  int    // seconds that an answer may take to contain what was seen; 0: what the system has for that
 }
 
 func newClient(url, token string) *client {
@@ -57,6 +58,9 @@ func (c *client) call(ctx context.Context, method, path, key string, body any) (
 	}
 	if method == http.MethodGet && c.seen != "" {
 		r.Header.Set("Consistency-Token", c.seen)
+		if c.wait > 0 {
+			r.Header.Set("Prefer", fmt.Sprintf("wait=%d", c.wait))
+		}
 	}
 	res, err := c.http.Do(r)
 	if err != nil {

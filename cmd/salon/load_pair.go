@@ -62,6 +62,7 @@ func (p *loadPair) open(ctx context.Context, mint minter) (err error) {
 		"groomer_id": p.name, "start": free.Items[0].Start, "mode": "shop",
 		"dogs": []map[string]any{{"name": "콩이", "size": "small", "services": []string{"bath"}}},
 	}, &r)
+	p.customer.wait, p.groomer.wait = 0, 0 // from here on, what everybody gets is measured
 	p.room, p.days = r.ID, time.Now().AddDate(0, 0, 100).UTC().Truncate(time.Hour)
 	return err
 }

@@ -129,7 +129,9 @@ func as(url string, mint minter, sub, role string) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newClient(url, token), nil
+	c := newClient(url, token)
+	c.wait = 20 // the system may have begun just now
+	return c, nil
 }
 
 // printTokens shows people how to try the system: tokens, and three lines that work when pasted.

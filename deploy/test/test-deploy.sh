@@ -82,18 +82,16 @@ step_host() {
   local process log=$RUN/deploy-host.log code=0
   images
   make -C "$REPO" --no-print-directory build >&2
-  "${AT_ENGINE[@]}" "$REPO/deploy/run-real.sh" --listen "$HOST:$SALON_PORT" >"$log" 2>&1 &
+  "${AT_ENGINE[@]}" "$REPO/deploy/run-real.sh" --listen "$HOST:$SALON_PORT" --metrics-listen "$HOST:$PROMETHEUS_PORT" >"$log" 2>&1 &
   process=$!
-  wait_until 300 host_answers "$process" || { tail -n 30 "$log" >&2 && die "the binary on this host does not serve"; }
-  gone "$process" && { tail -n 30 "$log" >&2 && die "the binary on this host ended"; }
-  step_demo
-  kill "$process"
+  if wait_until 300 host_is_ready "$process" && ! gone "$process"; then step_demo || code=$?; else code=1; fi
+  kill "$process" 2>/dev/null || true
   wait "$process" || code=$?
-  ((code == 0)) || { tail -n 30 "$log" >&2 && die "the binary on this host ended with $code"; }
+  ((code == 0)) || { tail -n 30 "$log" >&2 && die "the binary of this host does not run on the servers"; }
   quietly host-down docker compose --profile '*' down --volumes --timeout 5 || die "the servers could not be taken down"
 }
 
-host_answers() { gone "$1" || "${AT_ENGINE[@]}" curl -fsS "$URL/readyz"; }
+host_is_ready() { gone "$1" || "${AT_ENGINE[@]}" curl -fsS "http://$HOST:$PROMETHEUS_PORT/readyz"; }
 
 step_up() {
   build
@@ -144,7 +142,7 @@ idle() {
 }
 
 step_demo() {
-  quietly demo "${AT_ENGINE[@]}" "$SALON" demo --url "$URL" --auth-key-file "$SALON_SECRETS/auth.key" || die "the demo failed"
+  quietly demo "${AT_ENGINE[@]}" "$SALON" demo --url "$URL" --auth-key-file "$SALON_SECRETS/auth.key" || { say "FAILED: the demo" && return 1; }
   say "demo: $(tail -n 1 "$RUN/deploy-demo.log")"
 }
 
