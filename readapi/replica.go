@@ -1,6 +1,7 @@
 package readapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,7 @@ import (
 //
 // A read with a token may be answered by it whatever it lacks: the token is checked in the snapshot that the rows come
 // from, and rows are the fold of the events up to their offset on any copy. A read without one may be answered by it
-// while it is at most MaxAge older than the primary: every lookPeriod the primary is asked where each partition stands and
+// while it is at most MaxAge older than the primary: every Every the primary is asked where each partition stands and
 // which versions serve, and the replica whether it has come that far. While the primary does not answer, nothing new can
 // come to be: a replica that was that near when it was last seen, or has come to have all that it had then, answers as it is.
 //
@@ -30,13 +31,16 @@ type Replica struct {
 	Primary *reads.DB
 	// MaxAge is how much older than the primary a read without a token may be. Defaults to 2 s.
 	MaxAge time.Duration
-	Log    *slog.Logger
+	// Every is how long it is between two looks. Defaults to 250 ms; an age is known to within one.
+	Every time.Duration
+	Log   *slog.Logger
 
 	mu      sync.Mutex
 	answers bool      // to the last look
 	alone   bool      // the primary did not answer the last look
 	near    bool      // it was near enough when the primary was last seen, or has come that far since
 	as      time.Time // it has all that the primary had then; zero: not known
+	asked   time.Time // when the primary was first seen
 	said    string    // the same trouble is told once
 }
 
@@ -46,7 +50,8 @@ const (
 	// askReplica is how long the replica may take for a read before the primary is asked: one that froze between two looks
 	// must not cost its readers their time.
 	askReplica = time.Second
-	// replicaHeld is how many states of the primary are remembered: under steady writes a replica is always a little behind the newest.
+	// replicaHeld is how many states of the primary are remembered as they come: under steady writes a replica is always a little
+	// behind the newest. As many older ones are, the older the fewer, so that one that is far behind is found by what it reaches.
 	replicaHeld = 16
 )
 
@@ -60,7 +65,7 @@ type state struct {
 // Run looks until ctx ends. A database that is away is no error.
 func (r *Replica) Run(ctx context.Context) error {
 	var held []state // oldest first
-	tick := time.NewTicker(replicaLookPeriod)
+	tick := time.NewTicker(cmp.Or(r.Every, replicaLookPeriod))
 	defer tick.Stop()
 	for {
 		held = r.look(ctx, held)
@@ -93,14 +98,28 @@ func (r *Replica) look(ctx context.Context, held []state) []state {
 		}
 	}
 	r.note(ctx, held, reached, away, err)
-	held = held[max(0, reached):]
-	return held[max(0, len(held)-replicaHeld):]
+	return thin(held[max(0, reached):])
+}
+
+// thin forgets every second one of the older states when there are too many; never the oldest, which was reached.
+func thin(held []state) []state {
+	if len(held) <= 2*replicaHeld {
+		return held
+	}
+	var out []state
+	for i := 0; i < replicaHeld; i += 2 {
+		out = append(out, held[i])
+	}
+	return append(out, held[replicaHeld:]...)
 }
 
 func (r *Replica) note(ctx context.Context, held []state, reached int, away, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.alone, r.answers = away != nil, err == nil
+	if r.asked.IsZero() && len(held) > 0 {
+		r.asked = held[0].at
+	}
 	if reached >= 0 {
 		r.as = held[reached].at
 	}
@@ -146,6 +165,18 @@ func (r *Replica) Age() (age time.Duration, known bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return time.Since(r.as), !r.as.IsZero()
+}
+
+// Behind is how old what the replica has is at most; of one that has been late since the first look, at least. known is false while
+// the primary or the replica does not answer.
+func (r *Replica) Behind() (age time.Duration, known bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	as := r.as
+	if as.IsZero() {
+		as = r.asked
+	}
+	return time.Since(as), r.answers && !r.alone && !as.IsZero()
 }
 
 // stateOf reads where every partition stands and which versions serve, in one snapshot.

@@ -94,6 +94,7 @@ type node struct {
 	store      store
 	reads      *reads.DB
 	replica    *readapi.Replica // of the reads database; nil: there is none
+	watched    []*watched       // its replicas, as the role admin looks at them
 	redis      *redis.Client
 	executor   *commands.Executor // of the commands and of the reactors
 	relay      *relay.Relay
@@ -141,6 +142,12 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 		n.replica = &readapi.Replica{DB: db, Primary: n.reads, MaxAge: n.replicas.ReadsReplicaAge, Log: n.tel.Log}
 		n.tel.Metrics.Pool("reads_replica", db.Stats)
 		n.tel.Metrics.Replica(n.replica.Age, n.replica.Serves)
+	}
+	if has(roleAdmin) && n.replicas.ReadsReplica != "" {
+		defer func() { err = errors.Join(err, n.closeWatched()) }()
+		if err := n.openWatched(); err != nil {
+			return err
+		}
 	}
 	if has(roleReadAPI) || has(roleAdmin) || has(roleProjector) || has(roleLive) {
 		if err := n.openRedis(); err != nil {
@@ -248,6 +255,9 @@ func (n *node) run(ctx context.Context, roles []role) (err error) {
 	group.Go(func() error { return n.observe(ctx) })
 	n.tel.Metrics.Disk(n.disk)
 	if has(roleAdmin) {
+		for _, w := range n.watched {
+			group.Go(func() error { return w.of.Run(ctx) })
+		}
 		group.Go(func() error { return n.observeSystem(ctx) })
 	}
 	return group.Wait()

@@ -56,6 +56,9 @@ func (n *node) system(ctx context.Context) telemetry.System {
 	}
 	s.Servers["events"] = look("event store", func(ctx context.Context) error { return n.seeStore(ctx, &s) })
 	s.Servers["reads"] = look("reads database", n.reads.Ping)
+	if s.Servers["reads"] { // without it nobody follows, and nobody could say how far anybody is
+		n.seeWatched(ctx, &s)
+	}
 	s.Servers["redis"] = look("redis", func(ctx context.Context) error { return n.seeRedis(ctx, &s) })
 	s.Servers["kafka"] = look("kafka", func(ctx context.Context) error { return n.seeKafka(ctx, &s) })
 	if s.Servers["events"] {
@@ -86,7 +89,7 @@ func (n *node) seeStore(ctx context.Context, s *telemetry.System) error {
 		}
 		s.Replicas["events"] = []telemetry.Replica{}
 		for name, behind := range replicas {
-			s.Replicas["events"] = append(s.Replicas["events"], telemetry.Replica{Name: name, Behind: behind})
+			s.Replicas["events"] = append(s.Replicas["events"], telemetry.Replica{Name: name, Behind: &behind})
 		}
 	}
 	return nil
@@ -113,7 +116,8 @@ func (n *node) seeRedis(ctx context.Context, s *telemetry.System) error {
 				r.Name = strings.TrimPrefix(r.Name+":"+value, ":")
 			case "lag":
 				seconds, _ := strconv.Atoi(value) // nothing else is a lag
-				r.Behind = time.Duration(max(0, seconds)) * time.Second
+				behind := time.Duration(max(0, seconds)) * time.Second
+				r.Behind = &behind
 			}
 		}
 		replicas = append(replicas, r)

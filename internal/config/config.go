@@ -59,7 +59,7 @@ type ErasureLedger struct {
 
 // Replica is a copy of the reads database that answers reads.
 type Replica struct {
-	ReadsReplica     string        `help:"Replica of the reads database: the readapi role reads there while it is in step. mysql://USER:PASSWORD@HOST:PORT/DB; of several hosts the first that answers." placeholder:"URL"`
+	ReadsReplica     string        `help:"Replica of the reads database: the readapi role reads there while it is in step. mysql://USER:PASSWORD@HOST:PORT/DB; of several hosts the first that answers. The admin role watches each of them." placeholder:"URL"`
 	ReadsReplicaFile string        `help:"File that holds --reads-replica." type:"path" placeholder:"FILE"`
 	ReadsReplicaAge  time.Duration `help:"How much older than the primary a read without a token may be. With one it is never older than that." default:"2s"`
 }

@@ -21,10 +21,11 @@ type System struct {
 	Fronts      []Front
 }
 
-// Replica is a follower of a server, and how old is what it has.
+// Replica is a follower of a server.
 type Replica struct {
 	Name   string
-	Behind time.Duration
+	Behind *time.Duration // how old is what it has
+	Runs   *bool          // whether it gets and applies what its primary writes, of one that is there by our settings: others are only seen while they do
 }
 
 // Projection is one version of a projection, as its target and the log have it.
@@ -53,7 +54,7 @@ type Front struct {
 
 type systemBoard struct {
 	board
-	server, replicas, replica, state, behind, parked, lookups, seals, erasures, unmirrored, free, size, front, frontTook, expires *prometheus.Desc
+	server, replicas, replica, runs, state, behind, parked, lookups, seals, erasures, unmirrored, free, size, front, frontTook, expires *prometheus.Desc
 }
 
 func newSystemBoard() *systemBoard {
@@ -61,6 +62,7 @@ func newSystemBoard() *systemBoard {
 	b.server = b.family("salon_server_up", "1 while a server answers: events, reads, redis or kafka.", "server")
 	b.replicas = b.family("salon_replicas", "Replicas that follow a server.", "server")
 	b.replica = b.family("salon_replica_behind_seconds", "How old is what a replica has of its primary.", "server", "replica")
+	b.runs = b.family("salon_replica_runs", "1 while a replica of --reads-replica answers, and fetches and applies what its primary writes.", "server", "replica")
 	b.state = b.family("salon_projection_state", "1 with the state of a version of a projection: well, behind, filling, waiting, stuck, absent, building, paused or away.", "projection", "serves", "state")
 	b.behind = b.family("salon_projection_behind_seconds", "How long the oldest record that a version has not applied has been waiting, whichever process has the partition, or none.", "projection")
 	b.parked = b.family("salon_projection_parked_keys", "Keys that wait because one of their events could not be applied.", "projection")
@@ -83,13 +85,26 @@ func (m *Metrics) System(s System) {
 		out.add(b.server, one(up), server)
 	}
 	for server, replicas := range s.Replicas {
-		out.add(b.replicas, float64(len(replicas)), server)
-		behind := map[string]time.Duration{} // of two with one name, the one further behind counts: a name stands here once
+		// Of two with one name, the one that is worse counts: a name stands here once.
+		behind, runs, follow := map[string]time.Duration{}, map[string]bool{}, 0
 		for _, r := range replicas {
-			behind[r.Name] = max(behind[r.Name], r.Behind)
+			if r.Behind != nil {
+				behind[r.Name] = max(behind[r.Name], *r.Behind)
+			}
+			if r.Runs != nil {
+				before, twice := runs[r.Name]
+				runs[r.Name] = *r.Runs && (before || !twice)
+			}
+			if r.Runs == nil || *r.Runs {
+				follow++
+			}
 		}
+		out.add(b.replicas, float64(follow), server)
 		for name, age := range behind {
 			out.add(b.replica, age.Seconds(), server, name)
+		}
+		for name, does := range runs {
+			out.add(b.runs, one(does), server, name)
 		}
 	}
 	for _, p := range s.Projections {

@@ -30,8 +30,11 @@ func TestTheNumbersAreThereUnderTheirNames(t *testing.T) {
 		{Projection: "slots_v1", Topic: "salon.booking.v1", Part: 3, View: true, Refills: 2},
 	})
 	m.System(System{
-		Servers:     map[string]bool{"events": true, "redis": false},
-		Replicas:    map[string][]Replica{"events": {{"standby", time.Second}, {"standby", 3 * time.Second}}, "redis": {}},
+		Servers: map[string]bool{"events": true, "redis": false},
+		Replicas: map[string][]Replica{
+			"events": {{"standby", new(time.Second), nil}, {"standby", new(3 * time.Second), nil}}, "redis": {},
+			"reads": {{"a", new(time.Second), new(true)}, {"b", nil, new(false)}, {"c", nil, nil}},
+		},
 		Projections: []Projection{{Version: "stats_v1", State: "stuck", Serves: true, Behind: time.Minute, Parked: 2}},
 		Lookups:     new(time.Duration), Erasures: new(int),
 		Disks:  []Disk{{2, "/data", 8, 100}},
@@ -72,6 +75,10 @@ func TestTheNumbersAreThereUnderTheirNames(t *testing.T) {
 		`salon_replicas{server="events"} 2`,
 		`salon_replicas{server="redis"} 0`,
 		`salon_replica_behind_seconds{replica="standby",server="events"} 3`,
+		`salon_replicas{server="reads"} 2`,
+		`salon_replica_behind_seconds{replica="a",server="reads"} 1`,
+		`salon_replica_runs{replica="a",server="reads"} 1`,
+		`salon_replica_runs{replica="b",server="reads"} 0`,
 		`salon_projection_state{projection="stats_v1",serves="yes",state="stuck"} 1`,
 		`salon_projection_behind_seconds{projection="stats_v1"} 60`,
 		`salon_projection_parked_keys{projection="stats_v1"} 2`,
@@ -97,7 +104,7 @@ func TestTheNumbersAreThereUnderTheirNames(t *testing.T) {
 		}
 	}
 	// What is not known is not shown, and what another process has now, neither.
-	for _, over := range []string{"preparing", "verify", "lost_v1", "salon_seals_behind_seconds", "salon_kafka_under_replicated_partitions"} {
+	for _, over := range []string{"preparing", "verify", "lost_v1", `behind_seconds{replica="b"`, `runs{replica="c"`, "salon_seals_behind_seconds", "salon_kafka_under_replicated_partitions"} {
 		if strings.Contains(rec.Body.String(), over) {
 			t.Errorf("still exposed: %s", over)
 		}
