@@ -58,6 +58,9 @@ func (c *serveCmd) check() (found checked, err error) {
 	if found.answers && c.AuthJWKS == "" && c.AuthIssuer == "" && c.AuthKeyFile == "" {
 		errs = append(errs, errors.New("nobody could sign in: give --auth-jwks, --auth-issuer or --auth-key-file (salon keys DIR makes one)"))
 	}
+	if len(c.AuthKeyAlso) > 0 && c.AuthKeyFile == "" {
+		errs = append(errs, errors.New("--auth-key-also goes with --auth-key-file; a key set or an issuer has several keys by itself"))
+	}
 	if c.Drain < 0 || c.Drain > time.Minute {
 		errs = append(errs, fmt.Errorf("--drain: %v is not within 0s and 1m", c.Drain))
 	}
@@ -107,7 +110,15 @@ func verifier(ctx context.Context, s config.Secrets) (*auth.Verifier, error) {
 	if err != nil {
 		return nil, err
 	}
-	return key.Verifier(), nil
+	var others []*auth.LocalKey
+	for _, file := range s.AuthKeyAlso {
+		other, err := auth.LoadKeyFile(file)
+		if err != nil {
+			return nil, err
+		}
+		others = append(others, other)
+	}
+	return key.Verifier(others...), nil
 }
 
 func listen(ctx context.Context, address string) (net.Listener, error) {

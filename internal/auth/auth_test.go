@@ -69,6 +69,25 @@ func TestAMintedTokenNamesItsCaller(t *testing.T) {
 	}
 }
 
+// For as long as a key is changed, two of them are good, and no third one.
+func TestTwoKeysAreGoodWhileOneIsChanged(t *testing.T) {
+	t.Parallel()
+	one, other := localKey(t), localKey(t)
+	both := one.Verifier(other)
+	for name, c := range map[string]struct {
+		key  *LocalKey
+		good bool
+	}{"the key": {one, true}, "the other": {other, true}, "a third": {localKey(t), false}} {
+		token, err := c.key.Mint("kim", "customer", time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := both.Verify(t.Context(), token); c.good && err != nil || !c.good && !errors.Is(err, ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestWhatIsNotOurTokenIsRefused(t *testing.T) {
 	t.Parallel()
 	k := localKey(t)

@@ -70,9 +70,13 @@ func LoadOrGenerateKeyFile(path string) (*LocalKey, error) {
 	return LoadKeyFile(path)
 }
 
-// Verifier accepts what this key signed, and nothing else.
-func (k *LocalKey) Verifier() *Verifier {
+// Verifier accepts what this key signed, or one of the others, and nothing else. There are others for as long as the key is
+// changed.
+func (k *LocalKey) Verifier(others ...*LocalKey) *Verifier {
 	keys := &oidc.StaticKeySet{PublicKeys: []crypto.PublicKey{k.private.Public()}}
+	for _, o := range others {
+		keys.PublicKeys = append(keys.PublicKeys, o.private.Public())
+	}
 	return newVerifier(keys, "", "", nil, oidc.EdDSA)
 }
 

@@ -41,9 +41,10 @@ type Secrets struct {
 	MasterKeys    `embed:""`
 	ErasureLedger `embed:""`
 
-	AuthJWKS    string `name:"auth-jwks" help:"URL of the key set that signs tokens." placeholder:"URL" xor:"auth"`
-	AuthIssuer  string `help:"OpenID Connect issuer that signs tokens." placeholder:"URL" xor:"auth"`
-	AuthKeyFile string `help:"File with the local Ed25519 key that signs tokens (salon token mints with it)." type:"path" placeholder:"FILE" xor:"auth"`
+	AuthJWKS    string   `name:"auth-jwks" help:"URL of the key set that signs tokens." placeholder:"URL" xor:"auth"`
+	AuthIssuer  string   `help:"OpenID Connect issuer that signs tokens." placeholder:"URL" xor:"auth"`
+	AuthKeyFile string   `help:"File with the local Ed25519 key that signs tokens (salon token mints with it)." type:"path" placeholder:"FILE" xor:"auth"`
+	AuthKeyAlso []string `help:"Files with other local keys whose tokens are taken, too: for as long as the key of --auth-key-file is changed." type:"path" placeholder:"FILE"`
 }
 
 // MasterKeys wrap every person's key.
