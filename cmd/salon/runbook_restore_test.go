@@ -139,7 +139,6 @@ func TestTheRunbookRestores(t *testing.T) {
 	k.sees(t, "one's own write", path, token, http.StatusOK)
 	rb.run("look")
 	rb.run("rebuild", "PROJECTION=reservations", "VERSION=1")
-	rb.run("parked", "PROJECTION=reservations")
 	rb.run("notifications")
 
 	k.anew(t, "more-", clusterPartitions+3)
