@@ -38,16 +38,14 @@ func TestTheRunbookMakesRoomOnAFullDisk(t *testing.T) {
 	if err := sql("SELECT pg_create_physical_replication_slot('gone', true)"); err != nil {
 		t.Fatal(err)
 	}
-	full := false
-	for range 500 {
-		if sql("SELECT pg_logical_emit_message(false, 'fill', repeat('x', 900000))") != nil {
-			full = strings.Contains(events.Log(), "No space left on device")
-			break
+	// It gives up, recovers, and takes what fits into the last segment, until there is no room to recover in.
+	wait(t, 3*time.Minute, func() string {
+		_ = sql("SELECT count(pg_logical_emit_message(false, 'fill', repeat('x', 100000))) FROM generate_series(1, 2000)")
+		if events.Ended() && strings.Contains(events.Log(), "No space left on device") {
+			return ""
 		}
-	}
-	if !full {
-		t.Fatalf("the disk is not full:\n%s", events.Log())
-	}
+		return "PostgreSQL goes on"
+	})
 	kim := newClient(k.front.url, k.mint(t)(domain.Actor{ID: "kim", Role: domain.Customer}))
 	asks := func() (int, string, http.Header) {
 		t.Helper()
@@ -63,7 +61,7 @@ func TestTheRunbookMakesRoomOnAFullDisk(t *testing.T) {
 	if status != http.StatusServiceUnavailable || header.Get("Retry-After") == "" || !strings.Contains(body, "store.unavailable") && !strings.Contains(body, "outcome.unknown") {
 		t.Errorf("a write on a full disk: %d %s %v", status, body, header)
 	}
-	k.sees(t, "a read meanwhile", first, token, http.StatusOK)
+	k.sees(t, "a read meanwhile", "/v1/groomers", "", http.StatusOK) // of personal texts the keys are in the store: see the runbook
 	if got := call(t, append(append([]string{"doctor", "--redis", k.redis}, k.databases()...), k.topics()...)...); got.code == 0 || !strings.Contains(got.out, "NO") {
 		t.Errorf("doctor finds nothing: %d\n%s%s", got.code, got.out, got.err)
 	}
