@@ -16,8 +16,10 @@ import (
 	"time"
 )
 
-// world is a system whose nodes are pages of metrics. It is a driver that can be killed: from its n-th call on.
+// world is a system whose nodes are pages of metrics. It is the driver, and whom the rollout tells: at the n-th of these steps the
+// rollout can be killed.
 type world struct {
+	t      *testing.T
 	server *httptest.Server
 
 	mu     sync.Mutex
@@ -25,15 +27,18 @@ type world struct {
 	saved  map[string]bool   // releases whose configuration was asked for
 	done   []string          // calls
 	bad    map[string]string // release → what is wrong with it
-	lives  int               // calls until the rollout is killed; 0: it is not
-	killed func()            // ends the rollout's context, as far as it would notice
-	counts map[string]int    // answers of a node, and how often each was looked at
+	lives  int               // steps until the rollout is killed; 0: it is not
+	worked bool              // the call that is cut off has done its work
+	at     string            // the step at which it was killed
+	kill   func()
+	counts map[string]int // answers of a node, and how often each was looked at
 }
 
 var errKilled = errors.New("killed")
 
 func newWorld(t *testing.T) *world {
-	w := &world{runs: map[string]string{}, saved: map[string]bool{}, bad: map[string]string{}, counts: map[string]int{}, killed: func() {}}
+	w := &world{t: t, runs: map[string]string{}, saved: map[string]bool{}, bad: map[string]string{}, counts: map[string]int{}}
+	w.kill = func() { panic(errKilled) }
 	w.server = httptest.NewServer(w)
 	t.Cleanup(w.server.Close)
 	return w
@@ -68,20 +73,42 @@ func (w *world) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(out, "salon_projection_partition_stopped{partition=\"7\",projection=\"stats_v1\"} 1\n") // it was so before
 }
 
-// call is one call of the driver. The one that kills may have done its work.
+// call is one call of the driver.
 func (w *world) call(what string, work func() error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.lives == 1 {
-		if len(w.done)%2 == 0 {
-			_ = work()
-		}
-		w.killed()
+	if w.lives == 1 && w.worked {
+		_ = work()
+	}
+	if w.dies(what) {
 		return errKilled
 	}
-	w.lives = max(0, w.lives-1)
 	w.done = append(w.done, what)
 	return work()
+}
+
+// dies kills the rollout when its time has come.
+func (w *world) dies(what string) bool {
+	w.lives--
+	if w.lives != 0 {
+		w.lives = max(0, w.lives)
+		return false
+	}
+	w.at = what
+	w.kill()
+	return true
+}
+
+// killed runs a rollout until it ends, or is killed: then it does nothing more, and its lock is free, as after a kill -9.
+func killed(run func() error) (err error, was bool) {
+	defer func() {
+		if why := recover(); why != nil && why != error(errKilled) {
+			panic(why)
+		} else if why != nil {
+			was = true
+		}
+	}()
+	return run(), false
 }
 
 func (w *world) is(version, wrong string) error {
@@ -106,7 +133,12 @@ func (w *world) Migrate(_ context.Context, version, _ string) error {
 	return w.call("migrate "+version, func() error { return w.is(version, "unmigrated") })
 }
 
+// Replace is of a driver that starts a node by versions.env, where there may be others that it has to start as well.
 func (w *world) Replace(_ context.Context, node, version, dir string) error {
+	env, err := os.ReadFile(filepath.Join(dir, "../../versions.env"))
+	if line := "SALON_VERSION_" + strings.ToUpper(strings.ReplaceAll(node, "-", "_")) + "=" + version + "\n"; !strings.Contains(string(env), line) {
+		w.t.Errorf("%s is replaced, and versions.env does not say %q: %s, %v", node, line, env, err)
+	}
 	return w.call("replace "+node+" "+version, func() error {
 		if b, err := os.ReadFile(filepath.Join(dir, "config")); err != nil || string(b) != version {
 			return fmt.Errorf("the configuration of %s is %q: %w", version, b, err)
@@ -140,7 +172,9 @@ func (w *world) rollout(dir string, told *[]string) *Rollout {
 	return New(Config{
 		Dir: dir, Driver: w, Nodes: three, Ready: 400 * time.Millisecond, Settle: time.Millisecond, Watch: 2 * time.Millisecond, Keep: 2,
 		Tell: func(_ context.Context, kind, _ string) {
-			if told != nil {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if w.dies("tell " + kind); told != nil {
 				*told = append(*told, kind)
 			}
 		},
@@ -252,40 +286,105 @@ func TestASlowReleaseIsToldOfAndStays(t *testing.T) {
 	}
 }
 
-// A rollout is killed at each call of its driver, whether the call had done its work or not, and the same is called again: until
-// it is not killed any more. However often that was, all nodes then run one release, and the journal says the same.
-func TestARolloutThatIsKilledAnywhereGoesOn(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct{ wrong, ends string }{{"", "v2"}, {"failing", "v1"}, {"smoking", "v1"}} {
-		for at := 1; ; at++ {
+// kills has a rollout of v2 over v1 killed at each of its steps, before and after what the driver does there, and lets see what
+// comes after it.
+func kills(t *testing.T, wrong string, then func(w *world, dir, where string)) {
+	t.Helper()
+	for _, worked := range []bool{false, true} {
+		for n := 1; ; n++ {
 			w, dir := newWorld(t), t.TempDir()
 			if err := w.rollout(dir, nil).To(t.Context(), "v1", ""); err != nil {
 				t.Fatal(err)
 			}
-			w.bad["v2"] = c.wrong
-			ctx, cancel := context.WithCancel(t.Context())
-			w.lives, w.killed = at, cancel
-			err := w.rollout(dir, nil).To(ctx, "v2", "")
-			through := ctx.Err() == nil
-			cancel()
-			w.lives = 0
-			if !through {
-				if again := w.rollout(dir, nil).To(t.Context(), "v2", ""); (again == nil) != (c.wrong == "") {
-					t.Fatalf("%q, killed at call %d: %v, then %v", c.wrong, at, err, again)
-				}
-			}
-			w.all(t, c.ends)
-			if s := state(t, dir); s.Current != c.ends || s.Run != nil || slices.ContainsFunc(slices.Collect(maps.Values(s.Nodes)), func(v string) bool { return v != c.ends }) {
-				t.Errorf("%q, killed at call %d: %+v", c.wrong, at, s)
-			}
-			if through {
+			w.bad["v2"], w.lives, w.worked = wrong, n, worked
+			if _, was := killed(func() error { return w.rollout(dir, nil).To(t.Context(), "v2", "") }); !was {
 				break
 			}
+			then(w, dir, fmt.Sprintf("%q, killed at step %d, %s (done: %v)", wrong, n, w.at, worked))
 		}
 	}
 }
 
-func TestWhatWasInterruptedIsTakenBackWhenAskedFor(t *testing.T) {
+// However often it is killed and called again: all nodes then run one release, and the journal says the same.
+func TestARolloutThatIsKilledAnywhereGoesOn(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ wrong, ends string }{{"", "v2"}, {"failing", "v1"}, {"smoking", "v1"}} {
+		kills(t, c.wrong, func(w *world, dir, where string) {
+			err := w.rollout(dir, nil).To(t.Context(), "v2", "")
+			if through := w.at == "tell success"; through != errors.As(err, new(*RefusedError)) || !through && (err == nil) != (c.wrong == "") {
+				t.Errorf("%s, then %v", where, err)
+			}
+			w.ends(dir, c.ends, where)
+		})
+	}
+}
+
+// ends holds nodes and journal to one release, and nothing under way.
+func (w *world) ends(dir, version, where string) {
+	w.t.Helper()
+	w.all(w.t, version)
+	if s := state(w.t, dir); s.Current != version || s.Run != nil || slices.ContainsFunc(slices.Collect(maps.Values(s.Nodes)), func(v string) bool { return v != version }) {
+		w.t.Errorf("%s: %+v", where, s)
+	}
+	if w.t.Failed() {
+		w.t.Fatal(where)
+	}
+}
+
+// Before the first thing is done, or told, it is in the journal that a change is under way: nothing else may begin then, and every
+// node that may have been touched is given back the release from before.
+func TestWhatWasKilledAnywhereIsTakenBackWhenAskedFor(t *testing.T) {
+	t.Parallel()
+	kills(t, "", func(w *world, dir, where string) {
+		switch run := state(t, dir).Run; {
+		case w.at == "save v2", w.at == "check v2", w.at == "tell success":
+			if run != nil {
+				t.Errorf("%s: %+v is under way", where, run)
+			}
+			return
+		case run == nil || run.To != "v2":
+			t.Fatalf("%s: nobody would know what is under way: %+v", where, run)
+		}
+		for _, call := range []func() error{
+			func() error { return w.rollout(dir, nil).To(t.Context(), "v3", "") },
+			func() error { return w.rollout(dir, nil).Back(t.Context(), "v0") },
+		} {
+			if err := call(); !errors.As(err, new(*RefusedError)) {
+				t.Errorf("%s: something else while it is under way: %v", where, err)
+			}
+		}
+		if err := w.rollout(dir, nil).Back(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "somebody asked for that") {
+			t.Errorf("%s, taken back: %v", where, err)
+		}
+		w.ends(dir, "v1", where)
+	})
+}
+
+// People were told that the change is taken back: that is what becomes of it, also when what was wrong with it is over.
+func TestWhatIsToldToBeTakenBackIsTakenBack(t *testing.T) {
+	t.Parallel()
+	for _, wrong := range []string{"unmigrated", "failing", "smoking"} {
+		told := false
+		kills(t, wrong, func(w *world, dir, where string) {
+			failed := w.at == "tell failure" || state(t, dir).Run != nil && state(t, dir).Run.Phase == Reverting
+			if !failed {
+				return
+			}
+			told = told || w.at == "tell failure"
+			delete(w.bad, "v2")
+			if err := w.rollout(dir, nil).To(t.Context(), "v2", ""); err == nil || !strings.Contains(err.Error(), wrong[:4]) {
+				t.Errorf("%s, then %v", where, err)
+			}
+			w.ends(dir, "v1", where)
+		})
+		if !told {
+			t.Errorf("%q: nobody was told", wrong)
+		}
+	}
+}
+
+// Whoever ends it in peace is told what can be done then.
+func TestARolloutThatIsInterruptedSaysSo(t *testing.T) {
 	t.Parallel()
 	w, dir := newWorld(t), t.TempDir()
 	if err := w.rollout(dir, nil).To(t.Context(), "v1", ""); err != nil {
@@ -293,23 +392,14 @@ func TestWhatWasInterruptedIsTakenBackWhenAskedFor(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	w.lives, w.killed = 7, cancel
-	if err := w.rollout(dir, nil).To(ctx, "v2", ""); err == nil || !strings.Contains(err.Error(), "interrupted") {
-		t.Errorf("killed: %v", err)
+	w.lives, w.kill = 7, cancel
+	if err := w.rollout(dir, nil).To(ctx, "v2", ""); err == nil || !strings.Contains(err.Error(), "interrupted while replacing; the same call goes on, `back` takes it back") {
+		t.Errorf("interrupted at %s: %v", w.at, err)
 	}
-	w.lives = 0
-	for _, call := range []func() error{
-		func() error { return w.rollout(dir, nil).To(t.Context(), "v3", "") },
-		func() error { return w.rollout(dir, nil).Back(t.Context(), "v0") },
-	} {
-		if err := call(); !errors.As(err, new(*RefusedError)) {
-			t.Errorf("something else while it is under way: %v", err)
-		}
+	if err := w.rollout(dir, nil).To(t.Context(), "v2", ""); err != nil {
+		t.Error(err)
 	}
-	if err := w.rollout(dir, nil).Back(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "somebody asked for that") {
-		t.Errorf("taken back: %v", err)
-	}
-	w.all(t, "v1")
+	w.ends(dir, "v2", "interrupted at "+w.at)
 }
 
 func TestTwoAtOnceAreOneAndARefusal(t *testing.T) {
