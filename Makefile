@@ -34,6 +34,10 @@ test-fast: ## Run the tests that need no servers
 test-long: ## Run the event stores' tests for longer: 30 s where they run 1 s, ten times the faults; rebuild 5 million events
 	deploy/tools/with-services.sh deploy/tools/check.sh long
 
+.PHONY: test-previous
+test-previous: ## Run the release before this one on the schema and the streams of this one (needs the history; part of `make test`)
+	deploy/tools/with-services.sh deploy/tools/check.sh previous
+
 .PHONY: test-faults
 test-faults: ## Hurt a system of own servers 60 times and look whether a projection lost, doubled or swapped an event
 	@deploy/tools/check.sh faults

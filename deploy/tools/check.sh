@@ -10,6 +10,8 @@
 #              tests (cmd/salon), and all of it runs in `make test-deploy`
 #   monitoring the files of Prometheus, Alertmanager and Grafana are what these take, and every rule passes its tests
 #   tests      every test, under the race detector; their output also goes to .run/go-test.log
+#   previous   the release of deploy/previous-release on what this one migrates and writes; fails where the history does not have
+#              it, and `make test` leaves it out there
 #   faults     the fault suite for SALON_TEST_FAULTS (60) faults; more than 60 are counted over several runs, each of at
 #              most SALON_TEST_FAULTS_TIME (60m); `make test` takes a shorter form among its tests
 #   long       the event stores' tests for SALON_TEST_LONG (30s) each, a rebuild of 5 million events with its memory watched, and
@@ -29,7 +31,7 @@ say() { printf '[make test %6ss] %s\n' "$(elapsed)" "$*" >&2; }
 GENERATED=(docs/events.md docs/openapi.json docs/asyncapi.json)
 
 # tidy first: an import that go.mod does not list, or lists as another module's, is said here and not by a clone that lacks it.
-phase_vet() { go mod tidy -diff && go vet ./...; }
+phase_vet() { go mod tidy -diff && go vet -tags previous ./...; }
 
 phase_lint() { "$("$here/tools.sh" path golangci-lint)" run ./...; }
 
@@ -119,6 +121,15 @@ phase_tests() {
   go test -race -count=1 -vet=off -p 2 -timeout 40m ./... 2>&1 | tee "$RUN/go-test.log"
 }
 
+phase_previous() {
+  need_packages gcc=gcc /usr/include/stdio.h=libc6-dev
+  SALON_TEST_PREVIOUS=$("$here/previous.sh" build)
+  export SALON_TEST_PREVIOUS
+  # With the race detector because all is compiled for it by then.
+  go test -race -v -tags previous -count=1 -vet=off -timeout 20m -run '^TestTheReleaseBefore' ./cmd/salon 2>&1 |
+    tee -a "$RUN/go-test.log" | grep -v '^=== '
+}
+
 phase_faults() {
   "$here/../services/services.sh" install
   # Without the race detector: it is for speed, which the sessions of three seconds need. `make test` has it.
@@ -158,6 +169,6 @@ if [[ ${1:-} == --one ]]; then
 elif (($#)); then
   main "$@"
 else
-  sed -n '2,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+  sed -n '2,19s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
   exit 2
 fi
