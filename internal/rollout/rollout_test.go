@@ -102,10 +102,12 @@ func (w *world) dies(what string) bool {
 // killed runs a rollout until it ends, or is killed: then it does nothing more, and its lock is free, as after a kill -9.
 func killed(run func() error) (err error, was bool) {
 	defer func() {
-		if why := recover(); why != nil && why != error(errKilled) {
-			panic(why)
-		} else if why != nil {
+		switch why := recover(); why {
+		case nil:
+		case errKilled:
 			was = true
+		default:
+			panic(why)
 		}
 	}()
 	return run(), false
