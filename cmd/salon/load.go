@@ -23,6 +23,7 @@ type loadCmd struct {
 	For         time.Duration `help:"How long; Ctrl-C ends it sooner." default:"30s" env:"-"`
 	Rate        float64       `help:"Requests a second, of all together: two in five of them writes." default:"50" env:"-"`
 	Pairs       int           `help:"How many customers, each with a groomer and a room of their own, and a socket that listens in it." default:"20" env:"-"`
+	Wait        time.Duration `help:"How long a read may take to contain what its caller wrote (Prefer: wait, in whole seconds)." default:"10s" env:"-"`
 	Name        string        `help:"What this line of a table is called." default:"load" env:"-"`
 	Output      string        `help:"table or json." default:"table" enum:"table,json" short:"o"`
 	AuthKeyFile string        `help:"The local key that the system trusts. Without it, the one in the data folder." type:"path" placeholder:"FILE"`
@@ -35,6 +36,7 @@ func (c *loadCmd) Help() string {
 		"  failed    requests without a success: refused, broken off, or 5xx\n" +
 		"  lost      acknowledged writes that cannot be read, messages that a socket missed, reads older than their token\n" +
 		"  doubled   writes with two effects, messages that a socket got twice\n" +
+		"  slowest   the longest time that a success took\n" +
 		"  writes, reads, sockets   the longest time without a success of any; of a socket, that it was away\n\n" +
 		"Exit 1 when something was lost or doubled."
 }
@@ -47,6 +49,7 @@ type loadResult struct {
 	Failures    map[string]int `json:"failures"` // by status and code
 	Lost        int            `json:"lost"`
 	Doubled     int            `json:"doubled"`
+	Slowest     float64        `json:"slowest_s"`
 	WritesAway  float64        `json:"writes_away_s"`
 	ReadsAway   float64        `json:"reads_away_s"`
 	SocketsAway float64        `json:"sockets_away_s"`
@@ -58,8 +61,8 @@ func (c *loadCmd) Run(ctx context.Context, t *terminal) error {
 	if err := checkURL(c.URL); err != nil {
 		return usage(err)
 	}
-	if c.Rate <= 0 || c.Pairs < 1 || c.For <= 0 {
-		return usage(errors.New("--rate, --pairs and --for are above 0"))
+	if c.Rate <= 0 || c.Pairs < 1 || c.For <= 0 || c.Wait < time.Second {
+		return usage(errors.New("--rate, --pairs and --for are above 0, --wait is at least 1s"))
 	}
 	l := &loadRun{result: loadResult{Name: c.Name, Failures: map[string]int{}, What: []string{}}}
 	var b [4]byte
@@ -71,7 +74,7 @@ func (c *loadCmd) Run(ctx context.Context, t *terminal) error {
 	pairs := make([]*loadPair, c.Pairs)
 	for i := range pairs {
 		pairs[i] = &loadPair{
-			loadRun: l, url: strings.TrimSuffix(c.URL, "/"), name: fmt.Sprintf("load-%s-%d", hex.EncodeToString(b[:]), i), connections: connections,
+			loadRun: l, url: strings.TrimSuffix(c.URL, "/"), name: fmt.Sprintf("load-%s-%d", hex.EncodeToString(b[:]), i), connections: connections, wait: int(c.Wait.Seconds()),
 			acked: map[string]uint64{}, off: map[time.Time]bool{}, news: make(chan struct{}, 1),
 		}
 	}
@@ -120,9 +123,9 @@ func (r *loadResult) print(out io.Writer, as string) {
 	for _, code := range slices.Sorted(maps.Keys(r.Failures)) {
 		codes = append(codes, fmt.Sprintf("%d × %s", r.Failures[code], code))
 	}
-	fmt.Fprintf(out, "%-32s %8s %7s %5s %8s %8s %8s %8s\n", "", "requests", "failed", "lost", "doubled", "writes", "reads", "sockets")
-	fmt.Fprintf(out, "%-32s %8d %7d %5d %8d %6.1f s %6.1f s %6.1f s  %s\n", r.Name, r.Requests, r.Failed, r.Lost, r.Doubled,
-		r.WritesAway, r.ReadsAway, r.SocketsAway, strings.Join(codes, ", "))
+	fmt.Fprintf(out, "%-32s %8s %7s %5s %8s %8s %8s %8s %8s\n", "", "requests", "failed", "lost", "doubled", "slowest", "writes", "reads", "sockets")
+	fmt.Fprintf(out, "%-32s %8d %7d %5d %8d %6.1f s %6.1f s %6.1f s %6.1f s  %s\n", r.Name, r.Requests, r.Failed, r.Lost, r.Doubled,
+		r.Slowest, r.WritesAway, r.ReadsAway, r.SocketsAway, strings.Join(codes, ", "))
 }
 
 // loadRun counts for all pairs.
@@ -149,8 +152,8 @@ func (l *loadRun) end(now time.Time) {
 	l.result.ReadsAway = max(l.reading, now.Sub(l.read)).Seconds()
 }
 
-// answered counts one request.
-func (l *loadRun) answered(isWrite bool, a answer, err error) (ok bool) {
+// answered counts one request, which began then.
+func (l *loadRun) answered(isWrite bool, began time.Time, a answer, err error) (ok bool) {
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -160,6 +163,7 @@ func (l *loadRun) answered(isWrite bool, a answer, err error) (ok bool) {
 		l.result.Failures[failure(a, err)]++
 		return false
 	}
+	l.result.Slowest = max(l.result.Slowest, now.Sub(began).Seconds())
 	last, longest := &l.read, &l.reading
 	if isWrite {
 		last, longest = &l.write, &l.writing

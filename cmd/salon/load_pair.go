@@ -19,6 +19,7 @@ type loadPair struct {
 	*loadRun
 
 	url, name   string
+	wait        int // seconds, Prefer: wait
 	connections http.RoundTripper
 	customer    *client
 	groomer     *client
@@ -62,7 +63,7 @@ func (p *loadPair) open(ctx context.Context, mint minter) (err error) {
 		"groomer_id": p.name, "start": free.Items[0].Start, "mode": "shop",
 		"dogs": []map[string]any{{"name": "콩이", "size": "small", "services": []string{"bath"}}},
 	}, &r)
-	p.customer.wait, p.groomer.wait = 0, 0 // from here on, what everybody gets is measured
+	p.customer.wait, p.groomer.wait = p.wait, p.wait
 	p.room, p.days = r.ID, time.Now().AddDate(0, 0, 100).UTC().Truncate(time.Hour)
 	return err
 }
@@ -129,11 +130,13 @@ func (p *loadPair) live(ctx context.Context, end <-chan struct{}, pace time.Dura
 			p.takeOff(ctx)
 		case 3:
 			day := p.days.Format(time.DateOnly)
+			began := time.Now()
 			a, err := p.customer.call(ctx, http.MethodGet, fmt.Sprintf("/v1/groomers/%s/slots?from=%s&to=%s&minutes=30", p.name, day, day), "", nil)
-			p.answered(false, a, err)
+			p.answered(false, began, a, err)
 		case 4:
+			began := time.Now()
 			a, err := p.groomer.call(ctx, http.MethodGet, "/v1/reservations/"+p.room, "", nil)
-			p.answered(false, a, err)
+			p.answered(false, began, a, err)
 		}
 	}
 }
@@ -141,8 +144,9 @@ func (p *loadPair) live(ctx context.Context, end <-chan struct{}, pace time.Dura
 func (p *loadPair) say(ctx context.Context) {
 	p.said++
 	id := "m" + strconv.Itoa(p.said)
+	began := time.Now()
 	a, err := p.customer.call(ctx, http.MethodPost, "/v1/chat/rooms/"+p.room+"/messages", "", map[string]any{"client_message_id": id, "text": "말 " + id})
-	if p.answered(true, a, err) {
+	if p.answered(true, began, a, err) {
 		var m struct{ Seq uint64 }
 		if err := a.decode(&m); err == nil {
 			p.acked[id] = m.Seq
@@ -153,8 +157,9 @@ func (p *loadPair) say(ctx context.Context) {
 // look reads the newest message: with the token of the last write, it is to be the one that was acknowledged.
 func (p *loadPair) look(ctx context.Context) {
 	last, acked := p.acked["m"+strconv.Itoa(p.said)]
+	began := time.Now()
 	a, err := p.customer.call(ctx, http.MethodGet, "/v1/chat/rooms/"+p.room+"/messages?limit=1", "", nil)
-	if !p.answered(false, a, err) || !acked {
+	if !p.answered(false, began, a, err) || !acked {
 		return
 	}
 	var page readapi.Messages
@@ -166,8 +171,9 @@ func (p *loadPair) look(ctx context.Context) {
 func (p *loadPair) takeOff(ctx context.Context) {
 	from := p.days.Add(time.Duration(len(p.off)) * time.Hour)
 	p.off[from] = false
+	began := time.Now()
 	a, err := p.groomer.call(ctx, http.MethodPost, "/v1/groomers/"+p.name+"/time-off", "", map[string]any{"from": from, "to": from.Add(time.Hour)})
-	p.off[from] = p.answered(true, a, err)
+	p.off[from] = p.answered(true, began, a, err)
 }
 
 // check reads everything back. A write that was not acknowledged may have happened, once.

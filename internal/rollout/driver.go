@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,7 +93,7 @@ func (c Command) call(ctx context.Context, limit time.Duration, dir string, args
 	case ctx.Err() != nil:
 		return "", ctx.Err()
 	case args[0] == "address" && cmd.ProcessState.ExitCode() == 3:
-		return "", fmt.Errorf("%w: %s", ErrEnded, said.last)
+		return "", fmt.Errorf("%w: %s", ErrEnded, cmp.Or(said.last, "without a word"))
 	case said.last != "":
 		return "", fmt.Errorf("%s: %s", strings.Join(args, " "), said.last)
 	}
