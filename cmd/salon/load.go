@@ -23,7 +23,7 @@ type loadCmd struct {
 	For         time.Duration `help:"How long; Ctrl-C ends it sooner." default:"30s" env:"-"`
 	Rate        float64       `help:"Requests a second, of all together: two in five of them writes." default:"50" env:"-"`
 	Pairs       int           `help:"How many customers, each with a groomer and a room of their own, and a socket that listens in it." default:"20" env:"-"`
-	Wait        time.Duration `help:"How long a read may take to contain what its caller wrote (Prefer: wait, in whole seconds)." default:"10s" env:"-"`
+	Wait        time.Duration `help:"How long a read may take to contain what its caller wrote (Prefer: wait, in whole seconds). While it waits, its pair does nothing else." default:"2s" env:"-"`
 	Name        string        `help:"What this line of a table is called." default:"load" env:"-"`
 	Output      string        `help:"table or json." default:"table" enum:"table,json" short:"o"`
 	AuthKeyFile string        `help:"The local key that the system trusts. Without it, the one in the data folder." type:"path" placeholder:"FILE"`
@@ -74,7 +74,8 @@ func (c *loadCmd) Run(ctx context.Context, t *terminal) error {
 	pairs := make([]*loadPair, c.Pairs)
 	for i := range pairs {
 		pairs[i] = &loadPair{
-			loadRun: l, url: strings.TrimSuffix(c.URL, "/"), name: fmt.Sprintf("load-%s-%d", hex.EncodeToString(b[:]), i), connections: connections, wait: int(c.Wait.Seconds()),
+			loadRun: l, url: strings.TrimSuffix(c.URL, "/"), name: fmt.Sprintf("load-%s-%d", hex.EncodeToString(b[:]), i),
+			wait: int(c.Wait.Seconds()), connections: connections,
 			acked: map[string]uint64{}, off: map[time.Time]bool{}, news: make(chan struct{}, 1),
 		}
 	}

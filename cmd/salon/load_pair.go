@@ -130,23 +130,25 @@ func (p *loadPair) live(ctx context.Context, end <-chan struct{}, pace time.Dura
 			p.takeOff(ctx)
 		case 3:
 			day := p.days.Format(time.DateOnly)
-			began := time.Now()
-			a, err := p.customer.call(ctx, http.MethodGet, fmt.Sprintf("/v1/groomers/%s/slots?from=%s&to=%s&minutes=30", p.name, day, day), "", nil)
-			p.answered(false, began, a, err)
+			p.counted(ctx, p.customer, http.MethodGet, fmt.Sprintf("/v1/groomers/%s/slots?from=%s&to=%s&minutes=30", p.name, day, day), nil)
 		case 4:
-			began := time.Now()
-			a, err := p.groomer.call(ctx, http.MethodGet, "/v1/reservations/"+p.room, "", nil)
-			p.answered(false, began, a, err)
+			p.counted(ctx, p.groomer, http.MethodGet, "/v1/reservations/"+p.room, nil)
 		}
 	}
+}
+
+// counted calls, and counts what came of it.
+func (p *loadPair) counted(ctx context.Context, who *client, method, path string, body any) (a answer, ok bool) {
+	began := time.Now()
+	a, err := who.call(ctx, method, path, "", body)
+	return a, p.answered(method != http.MethodGet, began, a, err)
 }
 
 func (p *loadPair) say(ctx context.Context) {
 	p.said++
 	id := "m" + strconv.Itoa(p.said)
-	began := time.Now()
-	a, err := p.customer.call(ctx, http.MethodPost, "/v1/chat/rooms/"+p.room+"/messages", "", map[string]any{"client_message_id": id, "text": "말 " + id})
-	if p.answered(true, began, a, err) {
+	a, ok := p.counted(ctx, p.customer, http.MethodPost, "/v1/chat/rooms/"+p.room+"/messages", map[string]any{"client_message_id": id, "text": "말 " + id})
+	if ok {
 		var m struct{ Seq uint64 }
 		if err := a.decode(&m); err == nil {
 			p.acked[id] = m.Seq
@@ -157,9 +159,8 @@ func (p *loadPair) say(ctx context.Context) {
 // look reads the newest message: with the token of the last write, it is to be the one that was acknowledged.
 func (p *loadPair) look(ctx context.Context) {
 	last, acked := p.acked["m"+strconv.Itoa(p.said)]
-	began := time.Now()
-	a, err := p.customer.call(ctx, http.MethodGet, "/v1/chat/rooms/"+p.room+"/messages?limit=1", "", nil)
-	if !p.answered(false, began, a, err) || !acked {
+	a, ok := p.counted(ctx, p.customer, http.MethodGet, "/v1/chat/rooms/"+p.room+"/messages?limit=1", nil)
+	if !ok || !acked {
 		return
 	}
 	var page readapi.Messages
@@ -171,9 +172,7 @@ func (p *loadPair) look(ctx context.Context) {
 func (p *loadPair) takeOff(ctx context.Context) {
 	from := p.days.Add(time.Duration(len(p.off)) * time.Hour)
 	p.off[from] = false
-	began := time.Now()
-	a, err := p.groomer.call(ctx, http.MethodPost, "/v1/groomers/"+p.name+"/time-off", "", map[string]any{"from": from, "to": from.Add(time.Hour)})
-	p.off[from] = p.answered(true, began, a, err)
+	_, p.off[from] = p.counted(ctx, p.groomer, http.MethodPost, "/v1/groomers/"+p.name+"/time-off", map[string]any{"from": from, "to": from.Add(time.Hour)})
 }
 
 // check reads everything back. A write that was not acknowledged may have happened, once.

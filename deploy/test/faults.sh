@@ -12,7 +12,7 @@ all_well() {
 }
 
 # under_load NAME COMMAND…: runs the command while `salon load` goes on, and until everything is well again. The load's line is
-# the table's. PAIRS and RATE are its size.
+# the table's. PAIRS and RATE are its size, WAIT is how long a read may take to have the caller's own write.
 under_load() {
   local name=$1 load code=0 log=$RUN/deploy-load.log
   shift
@@ -20,7 +20,7 @@ under_load() {
   wait_until 120 all_well || die "not everything is well before: $name"
   : >"$log"
   "${AT_ENGINE[@]}" "$SALON" load --url "$URL" --auth-key-file "$SALON_SECRETS/auth.key" --name "$name" --for 30m \
-    --pairs "${PAIRS:-20}" --rate "${RATE:-50}" >"$log.out" 2>"$log" &
+    --pairs "${PAIRS:-20}" --rate "${RATE:-50}" --wait "${WAIT:-2s}" >"$log.out" 2>"$log" &
   load=$!
   wait_until 120 grep -q 'are at it' "$log" || { cat "$log" >&2 && die "no load"; }
   "$@" || { code=$? && say "FAILED: $name"; }

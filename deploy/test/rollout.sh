@@ -46,7 +46,7 @@ by_hand() {
 step_rollout() {
   local code=0
   # shellcheck disable=SC2034 # under_load's
-  local PAIRS=200 RATE=500
+  local PAIRS=200 RATE=500 WAIT=10s
   release next <<<$'FROM salon:test\nCOPY salon /salon'
   # A release whose readers do not even start, in an image with a shell that decides so.
   mkdir -p "$DIR/release-bad"
