@@ -33,14 +33,14 @@ bad_rollout() {
   grep -q 'runs again' "$RUN/deploy-rollout.log" && all_run next
 }
 
-# by_hand: Compose called by hand knows what each node is to run, so it replaces nothing.
+# by_hand: Compose called by hand knows what each node is to run, so it replaces none.
 by_hand() {
   local before
-  before=$(docker compose --profile app ps --quiet | sort)
+  before=$(docker compose --profile app ps --quiet "${NODES[@]}" | sort)
   (
     unset SALON_VERSION # the shell's would count for more than the file's
     COMPOSE_ENV_FILES=$REPO/.env,$DIR/rollout/versions.env quietly by-hand docker compose --profile app up --detach --wait
-  ) && [[ $(docker compose --profile app ps --quiet | sort) == "$before" ]]
+  ) && [[ $(docker compose --profile app ps --quiet "${NODES[@]}" | sort) == "$before" ]]
 }
 
 step_rollout() {
@@ -60,7 +60,7 @@ SH
   under_load 'all nodes to another release' rollout to next --from "$SALON_VERSION" || code=1
   all_run next || code=1
   [[ $(failed 'all nodes to another release') == 0 ]] || { code=1 && say "requests failed during the rollout"; }
-  by_hand || { code=1 && say "docker compose up replaced nodes"; }
+  by_hand || { code=1 && say "docker compose up by hand replaced nodes"; }
   under_load 'a bad release, taken back' bad_rollout || code=1
   under_load 'the release before again' rollout back || code=1
   all_run "$SALON_VERSION" || code=1
