@@ -66,7 +66,7 @@ func (c *rolloutSettings) rollout(t *terminal) (*rollout.Rollout, error) {
 
 type rolloutToCmd struct {
 	Version string `arg:"" help:"The release: an image's tag, or a binary's name."`
-	From    string `help:"What runs now, where no rollout has noted that yet. Without it, nothing runs." placeholder:"VERSION"`
+	From    string `help:"What runs now, where no rollout has noted that yet; its settings are kept as they are now. Without it, nothing runs." placeholder:"VERSION"`
 
 	rolloutSettings `embed:""`
 }

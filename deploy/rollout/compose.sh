@@ -21,13 +21,14 @@ die() { printf '%s\n' "$*" >&2 && exit 1; }
 # compose ARGUMENTS…: with the files of the release, or of the checkout where the call is about none.
 compose() {
   local dir=${RELEASE_DIR:-$repo} file args=(--project-directory "$repo" --profile app)
+  [[ -e $dir/docker-compose.yml ]] || die "what was kept of the release is gone: $dir has no docker-compose.yml"
   for file in "${files[@]}"; do
     case $file in
       *.yml) [[ ! -e $dir/$file ]] || args+=(--file "$dir/$file") ;;
       *) [[ ! -e $dir/$file ]] || args+=(--env-file "$dir/$file") ;;
     esac
   done
-  docker compose "${args[@]}" "$@" 3>&-
+  docker compose "${args[@]}" "$@"
 }
 
 # job VERSION SERVICE [COMMAND…]: one of the file's jobs, or another command in its place, by the image of the release.
@@ -53,14 +54,17 @@ check() {
 # Where the node's /readyz and /metrics are: in the network of the monitoring, whose addresses this host reaches. A container whose
 # process ended by itself is about to be started again, after a pause that doubles.
 address() {
-  local container status ip
-  container=$(compose ps --all --quiet "$1")
+  local project container status ip
+  project=$(compose config | awk '$1 == "name:" { print $2; exit }')
+  # Not docker compose ps: it has those of `docker compose run`, too.
+  container=$(docker ps --all --quiet --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$1" \
+    --filter label=com.docker.compose.oneoff=False)
+  container=${container%%$'\n'*} # the newest
   [[ -n $container ]] || die "there is no container of $1"
   read -r status ip < <(docker inspect --format \
-    '{{.State.Status}} {{range $name, $at := .NetworkSettings.Networks}}{{if eq $name (printf "%s_monitoring" (index $.Config.Labels "com.docker.compose.project"))}}{{$at.IPAddress}}{{end}}{{end}}' \
-    "$container")
+    "{{.State.Status}} {{with index .NetworkSettings.Networks \"${project}_monitoring\"}}{{.IPAddress}}{{end}}" "$container")
   case $status in
-    running) printf 'http://%s:9090\n' "$ip" ;;
+    running) [[ -n $ip ]] && printf 'http://%s:9090\n' "$ip" || die "$1 is not in the network ${project}_monitoring" ;;
     restarting) docker logs --tail 1 "$container" >&2 && exit 3 ;;
     *) die "$1 does not run: $status" ;;
   esac
@@ -68,9 +72,12 @@ address() {
 
 smoke() {
   local front
-  if [[ -n ${SALON_DEPLOY_SMOKE:-} ]]; then $SALON_DEPLOY_SMOKE "$1" && return; fi
+  if [[ -n ${SALON_DEPLOY_SMOKE:-} ]]; then
+    $SALON_DEPLOY_SMOKE "$1"
+    return
+  fi
   front=http://$(compose port nginx 8080)
-  curl --fail --silent --show-error --max-time 10 --output /dev/null "$front/healthz" \
+  curl --fail --fail-early --noproxy '*' --silent --show-error --max-time 10 --output /dev/null "$front/healthz" \
     --output /dev/null "$front/v1/groomers?area=seoul/jung-gu"
 }
 

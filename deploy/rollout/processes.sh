@@ -16,7 +16,7 @@ die() { printf '%s\n' "$*" >&2 && exit 1; }
 running() {
   local pid
   pid=$(cat "$SALON_DEPLOY_RUN/$1.pid" 2>/dev/null) || return 1
-  tr '\0' '\n' 2>/dev/null <"/proc/$pid/environ" | grep -qx "ROLLOUT_NODE=$1" || return 1
+  grep -qzx "ROLLOUT_NODE=$1" "/proc/$pid/environ" 2>/dev/null || return 1
   printf '%s\n' "$pid"
 }
 
@@ -31,20 +31,21 @@ stop() {
   kill -KILL "$pid" 2>/dev/null || true
 }
 
-# start NODE VERSION. The process writes its ID itself, before it is salon: whoever is killed meanwhile leaves none unknown.
+# start NODE VERSION. The process writes its ID itself, before it is salon, and has the lock until then: whoever is killed meanwhile
+# leaves none unknown.
 start() {
   local args
   mapfile -t args <"$RELEASE_DIR/$1"
   mkdir -p "$SALON_DEPLOY_RUN"
   rm -f "$SALON_DEPLOY_RUN/$1.pid" # of the process before
   # shellcheck disable=SC2016 # the inner shell's
-  ROLLOUT_NODE=$1 setsid bash -c 'echo $$ >"$0.pid" && exec "$@" >>"$0.log" 2>&1 </dev/null' "$SALON_DEPLOY_RUN/$1" \
-    "$SALON_DEPLOY_BINARIES/$2" serve "${args[@]}" >/dev/null 2>&1 </dev/null 3>&- &
+  ROLLOUT_NODE=$1 setsid bash -c 'echo $$ >"$0.pid" && exec "$@" >>"$0.log" 2>&1 </dev/null 3>&-' "$SALON_DEPLOY_RUN/$1" \
+    "$SALON_DEPLOY_BINARIES/$2" serve "${args[@]}" >/dev/null 2>&1 </dev/null &
 }
 
 # address NODE. Nobody starts a process again that ended by itself.
 address() {
-  local file=$SALON_DEPLOY_NODES/$1
+  local file=${RELEASE_DIR:-$SALON_DEPLOY_NODES}/$1
   if [[ -e $SALON_DEPLOY_RUN/$1.pid ]] && ! running "$1" >/dev/null; then
     tail -n 1 "$SALON_DEPLOY_RUN/$1.log" >&2
     exit 3
@@ -59,7 +60,11 @@ case ${1:-}/$# in
     "$SALON_DEPLOY_BINARIES/$2" migrate check ${3:+--since "$3"}
     ;;
   migrate/2) "$SALON_DEPLOY_BINARIES/$2" migrate up ;;
-  replace/3) stop "$2" && start "$2" "$3" ;;
+  replace/3)
+    [[ -e $RELEASE_DIR/$2 ]] || die "the release has no node $2"
+    stop "$2"
+    start "$2" "$3"
+    ;;
   address/2) address "$2" ;;
   smoke/2) $SALON_DEPLOY_SMOKE "$2" ;;
   forget/2) rm -f "$SALON_DEPLOY_BINARIES/$2" ;;

@@ -51,6 +51,9 @@ settings() {
     } >"$DIR/env.new"
     mv "$DIR/env.new" "$DIR/env"
   fi
+  # What this shell has set for another deployment would count for more than the files.
+  unset COMPOSE_FILE COMPOSE_ENV_FILES
+  for name in $(compgen -e SALON_); do [[ $name == SALON_TEST_* ]] || unset "$name"; done
   # shellcheck source=/dev/null
   . "$DIR/env"
   URL=http://$HOST:$SALON_PORT

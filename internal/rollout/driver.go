@@ -28,8 +28,8 @@ type Driver interface {
 	// Replace has a node run the release. When it returns, what the node ran before was told to stop, and has ended.
 	Replace(ctx context.Context, node, version, dir string) error
 	// Address is where a node answers /readyz and /metrics, until it is replaced or does not answer there. ErrEnded says that its
-	// process ended by itself, so that there is nothing to wait for.
-	Address(ctx context.Context, node string) (url string, err error)
+	// process ended by itself. dir is of the release that the node is to run, "" where that is not known.
+	Address(ctx context.Context, node, dir string) (url string, err error)
 	// Smoke tries the system as a user would, through its front door.
 	Smoke(ctx context.Context, version, dir string) error
 	// Forget removes what is kept of a release that no rollback will go to any more.
@@ -46,7 +46,7 @@ var ErrEnded = errors.New("ended by itself")
 //	PROGRAM replace NODE VERSION
 //	PROGRAM address NODE        prints one URL; exit code 3 is ErrEnded
 //
-// with ROLLOUT_DIR (versions.env is in it) and, where there is a version, RELEASE_DIR in its environment. Exit code 0 is done;
+// with ROLLOUT_DIR (versions.env is in it) and, where there is a version or a node has one, RELEASE_DIR in its environment. Exit code 0 is done;
 // with any other, the last line that it said is why not. File 3 is the lock of the rollout: whoever was killed with a call under
 // way is followed when that call has ended. What outlives a call has to close it.
 type Command struct {
@@ -147,8 +147,8 @@ func (c Command) Replace(ctx context.Context, node, version, dir string) error {
 }
 
 // Address calls address.
-func (c Command) Address(ctx context.Context, node string) (string, error) {
-	return c.call(ctx, briefly, "", "address", node)
+func (c Command) Address(ctx context.Context, node, dir string) (string, error) {
+	return c.call(ctx, briefly, dir, "address", node)
 }
 
 // Smoke calls smoke.

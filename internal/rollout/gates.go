@@ -20,7 +20,8 @@ type numbers struct {
 	stopped         []string // partitions of projections, by their labels
 }
 
-var client = &http.Client{Timeout: 5 * time.Second}
+// Nodes are asked directly, whatever proxy the shell has.
+var client = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{}}
 
 // usual asks all nodes. One that does not answer has no say in it.
 func (r *Rollout) usual(ctx context.Context) (u Usual) {
@@ -47,7 +48,7 @@ func (r *Rollout) ready(ctx context.Context, node string) error {
 	defer tick.Stop()
 	for last := errors.New("it was not asked"); ; {
 		err := r.isReady(limit, node)
-		if err == nil || errors.Is(err, ErrEnded) {
+		if ended := errors.Is(err, ErrEnded); err == nil || ended && r.s.Run.Phase != Reverting { // there, whatever starts it again may help
 			return err
 		}
 		if limit.Err() == nil { // else it says no more than that the time is over
@@ -79,6 +80,7 @@ func (r *Rollout) isReady(ctx context.Context, node string) error {
 
 // settled counts what nodes answer for a while.
 func (r *Rollout) settled(ctx context.Context, lasts time.Duration, nodes ...string) error {
+	clear(r.addresses)
 	before := map[string]numbers{}
 	for _, n := range nodes {
 		if len(nodes) == 1 {
@@ -119,6 +121,7 @@ func (r *Rollout) settled(ctx context.Context, lasts time.Duration, nodes ...str
 			return ctx.Err()
 		case <-end.C:
 			over = true
+			clear(r.addresses)
 		case <-tick.C:
 		}
 	}
@@ -135,13 +138,17 @@ func (r *Rollout) compare(ctx context.Context, all numbers) {
 	}
 }
 
-// get asks a node. Where that is, the driver is asked again only when the node does not answer there: a call of it may cost more than
-// the answer, and a container has another address after each start.
+// get asks a node. Where that is, the driver is asked once for each gate, and when the node does not answer there: a call of it may
+// cost more than the answer, but a container has another address after each start, and another one may have got the old one.
 func (r *Rollout) get(ctx context.Context, node, path string) (string, error) {
 	address, known := r.addresses[node]
 	if !known {
 		var err error
-		if address, err = r.cfg.Driver.Address(ctx, node); err != nil {
+		dir := ""
+		if v := r.s.Nodes[node]; v != "" {
+			dir = r.f.release(v)
+		}
+		if address, err = r.cfg.Driver.Address(ctx, node, dir); err != nil {
 			return "", err
 		}
 		r.addresses[node] = address

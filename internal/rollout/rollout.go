@@ -98,8 +98,14 @@ func (r *Rollout) To(ctx context.Context, version, from string) error {
 		case r.s.Current != "" && from != "" && from != r.s.Current:
 			return refused("what runs is %s, not %s", r.s.Current, from)
 		}
-		if r.s.Current == "" && from != "" {
+		switch {
+		case r.s.Current != "":
+		case from != "":
 			if err := r.adopt(ctx, from); err != nil {
+				return err
+			}
+		default:
+			if err := r.nothingRuns(ctx); err != nil {
 				return err
 			}
 		}
@@ -164,6 +170,16 @@ func (r *Rollout) keep(ctx context.Context, version string) error {
 	return nil
 }
 
+// nothingRuns refuses a system that was started without us, or that another folder knows: there would be no way back to what it is.
+func (r *Rollout) nothingRuns(ctx context.Context) error {
+	for _, n := range r.cfg.Nodes {
+		if _, err := r.numbers(ctx, n); err == nil && len(r.s.Nodes) == 0 {
+			return refused("%s runs already, and %s does not know which release: name that with --from, or the folder that knows it with --dir", n, r.cfg.Dir)
+		}
+	}
+	return nil
+}
+
 // adopt notes what runs, of a system that was started without us.
 func (r *Rollout) adopt(ctx context.Context, version string) error {
 	if !versions.MatchString(version) {
@@ -171,6 +187,9 @@ func (r *Rollout) adopt(ctx context.Context, version string) error {
 	}
 	if err := r.keep(ctx, version); err != nil {
 		return err
+	}
+	if err := r.cfg.Driver.Check(ctx, version, r.f.release(version), time.Time{}); err != nil { // it has to be there to go back to
+		return fmt.Errorf("nothing was touched: %w", err)
 	}
 	r.s.Current, r.s.Releases = version, []string{version}
 	for _, n := range r.cfg.Nodes {

@@ -49,6 +49,10 @@ func (w *world) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	node, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	if w.runs[node] == "" {
+		out.WriteHeader(http.StatusBadGateway)
+		return
+	}
 	wrong := w.bad[w.runs[node]]
 	if path == "readyz" {
 		if wrong == "unready" {
@@ -70,7 +74,9 @@ func (w *world) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 		slow = 0.5
 	}
 	fmt.Fprintf(out, "salon_http_request_seconds_sum{method=\"GET\",route=\"/\",status=\"200\"} %g\n", float64(w.counts[node])*slow)
-	fmt.Fprint(out, "salon_projection_partition_stopped{partition=\"7\",projection=\"stats_v1\"} 1\n") // it was so before
+	if len(w.saved) > 1 { // before the second release came
+		fmt.Fprint(out, "salon_projection_partition_stopped{partition=\"7\",projection=\"stats_v1\"} 1\n")
+	}
 }
 
 // call is one call of the driver.
@@ -151,7 +157,7 @@ func (w *world) Replace(_ context.Context, node, version, dir string) error {
 	})
 }
 
-func (w *world) Address(_ context.Context, node string) (string, error) {
+func (w *world) Address(_ context.Context, node, _ string) (string, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.bad[w.runs[node]] == "ended" {
@@ -404,6 +410,31 @@ func TestARolloutThatIsInterruptedSaysSo(t *testing.T) {
 	w.ends(dir, "v2", "interrupted at "+w.at)
 }
 
+// A system that runs without our knowing is not taken for one that does not run: there would be no way back.
+func TestWhatRunsHasToBeNamed(t *testing.T) {
+	t.Parallel()
+	w, dir := newWorld(t), t.TempDir()
+	for _, n := range three {
+		w.runs[n] = "v1"
+	}
+	w.bad["v0"] = "incompatible"
+	if err := w.rollout(dir, nil).To(t.Context(), "v2", ""); !errors.As(err, new(*RefusedError)) || !strings.Contains(err.Error(), "--from") {
+		t.Errorf("without a name: %v", err)
+	}
+	if err := w.rollout(dir, nil).To(t.Context(), "v2", "v0"); err == nil || !strings.Contains(err.Error(), "nothing was touched") {
+		t.Errorf("with the name of what cannot be gone back to: %v", err)
+	}
+	w.all(t, "v1")
+	if s := state(t, dir); s.Current != "" {
+		t.Errorf("noted %+v", s)
+	}
+	w.bad["v2"] = "unready"
+	if err := w.rollout(dir, nil).To(t.Context(), "v2", "v1"); err == nil {
+		t.Error("a bad release was let stay")
+	}
+	w.all(t, "v1")
+}
+
 func TestTwoAtOnceAreOneAndARefusal(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -453,10 +484,10 @@ func TestADriverIsAProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := Command{Program: program, Dir: dir}
-	if url, err := c.Address(t.Context(), "x"); err != nil || url != "http://127.0.0.1:1" {
+	if url, err := c.Address(t.Context(), "x", "d"); err != nil || url != "http://127.0.0.1:1" {
 		t.Errorf("address: %q, %v", url, err)
 	}
-	if _, err := c.Address(t.Context(), "gone"); !errors.Is(err, ErrEnded) || !strings.HasSuffix(err.Error(), ": killed") {
+	if _, err := c.Address(t.Context(), "gone", ""); !errors.Is(err, ErrEnded) || !strings.HasSuffix(err.Error(), ": killed") {
 		t.Errorf("address of what has ended: %v", err)
 	}
 	if err := c.Smoke(t.Context(), "v1", "d"); err == nil || err.Error() != "smoke v1: the last line" {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -106,27 +107,23 @@ func Load(path string) (s State, err error) {
 	return s, nil
 }
 
-// save writes the state, and what of it a driver and a person at the shell need, before anything is done about it.
+// save writes the state, and what of it a driver and a person at the shell need, before anything is done about it. The state comes
+// last: a change that is under way is saved again, so that a kill between the two leaves no difference for good.
 func (f *folder) save(s State) error {
+	var env strings.Builder
+	fmt.Fprintf(&env, "# Written by salon rollout: what each node is to run.\nSALON_VERSION=%s\n", s.Current)
+	for _, n := range slices.Sorted(maps.Keys(s.Nodes)) {
+		fmt.Fprintf(&env, "SALON_VERSION_%s=%s\n", strings.ToUpper(strings.ReplaceAll(n, "-", "_")), s.Nodes[n])
+	}
+	if err := f.write("versions.env", []byte(env.String())); err != nil {
+		return fmt.Errorf("write the versions of the nodes: %w", err)
+	}
 	b, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return err
 	}
 	if err := f.write("state.json", append(b, '\n')); err != nil {
 		return fmt.Errorf("write the state of the rollout: %w", err)
-	}
-	var env strings.Builder
-	fmt.Fprintf(&env, "# Written by salon rollout: what each node is to run.\nSALON_VERSION=%s\n", s.Current)
-	nodes := make([]string, 0, len(s.Nodes))
-	for n := range s.Nodes {
-		nodes = append(nodes, n)
-	}
-	slices.Sort(nodes)
-	for _, n := range nodes {
-		fmt.Fprintf(&env, "SALON_VERSION_%s=%s\n", strings.ToUpper(strings.ReplaceAll(n, "-", "_")), s.Nodes[n])
-	}
-	if err := f.write("versions.env", []byte(env.String())); err != nil {
-		return fmt.Errorf("write the versions of the nodes: %w", err)
 	}
 	return nil
 }
