@@ -20,12 +20,13 @@ docker compose --profile infra up --detach --wait --quiet-pull
 # These servers, whatever this shell has set: another store is not to be migrated by mistake. Both hosts of each, so that a fail-over is
 # followed; Redis without its sentinels, which tell addresses that only containers reach on some systems.
 salon_password=$(secret postgres_salon_password)
-export SALON_EVENTS="postgres://salon:$salon_password@$(at postgres 5432),$(at postgres-standby 5432)/salon?sslmode=disable&target_session_attrs=read-write"
+SALON_EVENTS="postgres://salon:$salon_password@$(at postgres 5432),$(at postgres-standby 5432)/salon?sslmode=disable&target_session_attrs=read-write"
 salon_password=$(secret mysql_salon_password)
-export SALON_READS="mysql://salon:$salon_password@$(at mysql 3306),$(at mysql-replica 3306)/salon"
-export SALON_READS_REPLICA="mysql://salon:$salon_password@$(at mysql-replica 3306),$(at mysql 3306)/salon"
-export SALON_REDIS="redis://:$(secret redis_password)@$(at redis 6379)/0"
-export SALON_KAFKA="$(at kafka-1 9094),$(at kafka-2 9094),$(at kafka-3 9094)"
+SALON_READS="mysql://salon:$salon_password@$(at mysql 3306),$(at mysql-replica 3306)/salon"
+SALON_READS_REPLICA="mysql://salon:$salon_password@$(at mysql-replica 3306),$(at mysql 3306)/salon"
+SALON_REDIS="redis://:$(secret redis_password)@$(at redis 6379)/0"
+SALON_KAFKA="$(at kafka-1 9094),$(at kafka-2 9094),$(at kafka-3 9094)"
+export SALON_EVENTS SALON_READS SALON_READS_REPLICA SALON_REDIS SALON_KAFKA
 export SALON_PARTITIONS="${SALON_PARTITIONS:-8}" SALON_REPLICATION=3
 export SALON_AUTH_KEY_FILE="${SALON_AUTH_KEY_FILE:-$secrets/auth.key}" SALON_MASTER_KEY_FILE="${SALON_MASTER_KEY_FILE:-$secrets/master.key}"
 

@@ -64,7 +64,10 @@ address() {
   read -r status ip < <(docker inspect --format \
     "{{.State.Status}} {{with index .NetworkSettings.Networks \"${project}_monitoring\"}}{{.IPAddress}}{{end}}" "$container")
   case $status in
-    running) [[ -n $ip ]] && printf 'http://%s:9090\n' "$ip" || die "$1 is not in the network ${project}_monitoring" ;;
+    running)
+      [[ -n $ip ]] || die "$1 is not in the network ${project}_monitoring"
+      printf 'http://%s:9090\n' "$ip"
+      ;;
     restarting) docker logs --tail 1 "$container" >&2 && exit 3 ;;
     *) die "$1 does not run: $status" ;;
   esac
