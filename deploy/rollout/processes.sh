@@ -46,7 +46,7 @@ start() {
 # address NODE. Nobody starts a process again that ended by itself.
 address() {
   local file=${RELEASE_DIR:-$SALON_DEPLOY_NODES}/$1
-  if [[ -e $SALON_DEPLOY_RUN/$1.pid ]] && ! running "$1" >/dev/null; then
+  if [[ -s $SALON_DEPLOY_RUN/$1.pid ]] && ! running "$1" >/dev/null; then
     tail -n 1 "$SALON_DEPLOY_RUN/$1.log" >&2
     exit 3
   fi
