@@ -35,7 +35,7 @@ compose() {
 job() { SALON_VERSION=$1 compose run --rm --no-deps -T "${@:2}"; }
 
 # config's own --images also has those of what the service depends on.
-image() { SALON_VERSION=$1 compose config migrate | awk '$1 == "migrate:" { on = 1 } on && $1 == "image:" { print $2; exit }'; }
+image() { SALON_VERSION=$1 compose config migrate | awk '/^  migrate:$/ { on = 1 } on && $1 == "image:" { print $2; on = 0 }'; }
 
 save() {
   local file
@@ -55,7 +55,7 @@ check() {
 # process ended by itself is about to be started again, after a pause that doubles.
 address() {
   local project container status ip
-  project=$(compose config | awk '$1 == "name:" { print $2; exit }')
+  project=$(compose config | awk '/^name:/ { print $2 }')
   # Not docker compose ps: it has those of `docker compose run`, too.
   container=$(docker ps --all --quiet --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$1" \
     --filter label=com.docker.compose.oneoff=False)

@@ -56,7 +56,8 @@ leader() {
   local node address
   for node in relay-a relay-b; do
     address=$(docker inspect --format "{{(index .NetworkSettings.Networks \"${COMPOSE_PROJECT_NAME}_monitoring\").IPAddress}}" "$(container "$node")")
-    if "${AT_ENGINE[@]}" curl -fsS "http://$address:9090/metrics" | grep -qx 'salon_relay_leads 1'; then printf '%s' "$node" && return; fi
+    # Not grep -q, which ends before it has read all: curl then ends with an error.
+    if "${AT_ENGINE[@]}" curl -fsS "http://$address:9090/metrics" | grep -x 'salon_relay_leads 1' >/dev/null; then printf '%s' "$node" && return; fi
   done
   die "no relay leads"
 }

@@ -24,7 +24,7 @@ all_run() {
   for node in "${NODES[@]}"; do
     [[ $(docker inspect --format '{{.Config.Image}}' "$(container "$node")") == "salon:$1" ]] || { say "$node does not run $1" && return 1; }
   done
-  "${AT_ENGINE[@]}" curl -fsS "$URL/healthz" | grep -q "\"version\":\"$1\"" || { say "what Nginx reaches is not $1" && return 1; }
+  "${AT_ENGINE[@]}" curl -fsS "$URL/healthz" | grep "\"version\":\"$1\"" >/dev/null || { say "what Nginx reaches is not $1" && return 1; }
 }
 
 # bad_rollout: it fails, says that the release was taken back, and all nodes run the one from before.
