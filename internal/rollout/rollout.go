@@ -98,14 +98,8 @@ func (r *Rollout) To(ctx context.Context, version, from string) error {
 		case r.s.Current != "" && from != "" && from != r.s.Current:
 			return refused("what runs is %s, not %s", r.s.Current, from)
 		}
-		switch {
-		case r.s.Current != "":
-		case from != "":
-			if err := r.adopt(ctx, from); err != nil {
-				return err
-			}
-		default:
-			if err := r.nothingRuns(ctx); err != nil {
+		if r.s.Current == "" {
+			if err := r.first(ctx, from); err != nil {
 				return err
 			}
 		}
@@ -170,10 +164,16 @@ func (r *Rollout) keep(ctx context.Context, version string) error {
 	return nil
 }
 
-// nothingRuns refuses a system that was started without us, or that another folder knows: there would be no way back to what it is.
-func (r *Rollout) nothingRuns(ctx context.Context) error {
+// first notes what runs. It refuses a system that runs without our knowing: there would be no way back to what that is.
+func (r *Rollout) first(ctx context.Context, from string) error {
+	if from != "" {
+		return r.adopt(ctx, from)
+	}
+	if len(r.s.Nodes) > 0 { // what runs is of a first rollout that did not come through
+		return nil
+	}
 	for _, n := range r.cfg.Nodes {
-		if _, err := r.numbers(ctx, n); err == nil && len(r.s.Nodes) == 0 {
+		if _, err := r.numbers(ctx, n); err == nil {
 			return refused("%s runs already, and %s does not know which release: name that with --from, or the folder that knows it with --dir", n, r.cfg.Dir)
 		}
 	}
