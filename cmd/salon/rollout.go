@@ -24,7 +24,7 @@ type rolloutCmd struct {
 type rolloutSettings struct {
 	rolloutDir `embed:""`
 
-	Driver    string        `help:"Program that replaces processes: deploy/rollout/processes.sh does it for those of one machine." required:"" placeholder:"PROGRAM"`
+	Driver    string        `help:"Program that replaces processes: deploy/rollout/compose.sh does it for the nodes of docker-compose.yml, processes.sh beside it for those of one machine." required:"" placeholder:"PROGRAM"`
 	Nodes     []string      `help:"All nodes, what reads events before what writes them." default:"projector-a,projector-b,readapi-a,readapi-b,relay-a,relay-b,admin-a,admin-b,live-a,live-b,reactor-a,reactor-b,commands-a,commands-b" placeholder:"NODE,…"`
 	Ready     time.Duration `help:"How long a new process may take until it is ready." default:"45s"`
 	Settle    time.Duration `help:"How long a new process's answers are counted before the next one's turn." default:"3s"`

@@ -87,8 +87,8 @@ step_faults() {
   under_load 'kill -9 of two brokers' outage 8 kafka-2 kafka-3 || code=1
   under_load 'kill -9 of the primary Redis' outage 12 redis || code=1
   under_load 'kill -9 of the primary MySQL' outage 8 mysql || code=1
-  under_load 'kill -9 of PostgreSQL'"'"'s primary' outage 8 postgres || code=1
-  under_load 'MySQL'"'"'s replica is promoted' runbook compose-mysql-promote compose-mysql-rejoin || code=1
-  under_load 'PostgreSQL'"'"'s standby is promoted' runbook compose-postgres-promote compose-postgres-rejoin || code=1
+  under_load "kill -9 of PostgreSQL's primary" outage 8 postgres || code=1
+  under_load "MySQL's replica is promoted" runbook compose-mysql-promote compose-mysql-rejoin || code=1
+  under_load "PostgreSQL's standby is promoted" runbook compose-postgres-promote compose-postgres-rejoin || code=1
   return "$code"
 }
