@@ -3,11 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -42,16 +40,7 @@ func TestAStreamGoesThroughTheFrontDoor(t *testing.T) {
 	w := newTown([]string{rest.url}, nil, f.mint(t))
 	salon, customer := salons(1)[0], customersOf(1)[0]
 	visit := book(t, w, rest.url, salon, customer)
-	moves := 0
-	move := func() {
-		t.Helper()
-		moves++
-		r, err := w.send(t.Context(), rest.url, customer, http.MethodPost, "/v1/reservations/"+visit+"/reschedule",
-			map[string]any{"start": noonIn(3).Add(time.Duration(moves%8) * 30 * time.Minute)}, "Idempotency-Key", fmt.Sprint("move ", moves))
-		if err != nil || r.status != http.StatusOK {
-			t.Fatalf("move %d: %d %s, %v", moves, r.status, r.body, err)
-		}
-	}
+	move := mover(t, w, rest.url, customer, visit)
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()
 	r := newReader(f.front, w.bearer(customer))

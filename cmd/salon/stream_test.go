@@ -36,16 +36,7 @@ func TestAStreamOutlivesItsProjector(t *testing.T) {
 	w := newTown([]string{desk.url}, nil, c.mint(t))
 	salon, customer := salons(1)[0], customersOf(1)[0]
 	visit := book(t, w, desk.url, salon, customer)
-	moves := 0
-	move := func() {
-		t.Helper()
-		moves++
-		r, err := w.send(t.Context(), desk.url, customer, http.MethodPost, "/v1/reservations/"+visit+"/reschedule",
-			map[string]any{"start": noonIn(3).Add(time.Duration(moves%8) * 30 * time.Minute)}, "Idempotency-Key", fmt.Sprint("move ", moves))
-		if err != nil || r.status != http.StatusOK {
-			t.Fatalf("move %d: %d %s, %v", moves, r.status, r.body, err)
-		}
-	}
+	move := mover(t, w, desk.url, customer, visit)
 
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()
@@ -174,4 +165,19 @@ func (r *reader) until(n int) error {
 		}
 	}
 	return nil
+}
+
+// mover answers what moves a visit to another time, at each call.
+func mover(t *testing.T, w *town, url string, who domain.Actor, visit string) func() {
+	t.Helper()
+	moves := 0
+	return func() {
+		t.Helper()
+		moves++
+		r, err := w.send(t.Context(), url, who, http.MethodPost, "/v1/reservations/"+visit+"/reschedule",
+			map[string]any{"start": noonIn(3).Add(time.Duration(moves%8) * 30 * time.Minute)}, "Idempotency-Key", fmt.Sprint("move ", moves))
+		if err != nil || r.status != http.StatusOK {
+			t.Fatalf("move %d: %d %s, %v", moves, r.status, r.body, err)
+		}
+	}
 }
