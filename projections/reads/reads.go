@@ -239,7 +239,9 @@ func (db *DB) Snapshot(ctx context.Context, fn func(ctx context.Context, q Query
 	if db.dialect == MySQL {
 		begin = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
 	}
+	throwAway := func() { _ = conn.Raw(func(any) error { return errBadConn }) }
 	if _, err := conn.ExecContext(ctx, begin); err != nil {
+		throwAway() // it may have begun: SQLite's driver says so of a statement that ran while its context ended
 		return fmt.Errorf("begin a snapshot: %w", err)
 	}
 	err = fn(ctx, conn)
@@ -247,7 +249,7 @@ func (db *DB) Snapshot(ctx context.Context, fn func(ctx context.Context, q Query
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	if _, e := conn.ExecContext(end, "ROLLBACK"); e != nil {
-		_ = conn.Raw(func(any) error { return errBadConn }) // throws the connection away
+		throwAway()
 		if err == nil {
 			err = fmt.Errorf("end a snapshot: %w", e)
 		}

@@ -2,14 +2,16 @@ package reads_test
 
 import (
 	"context"
-	"crypto/rand"
+	crand "crypto/rand"
 	"database/sql"
 	"errors"
+	"math/rand/v2"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 
@@ -47,7 +49,7 @@ func database(t *testing.T, server string) string {
 		t.Fatal(err)
 	}
 	admin := sql.OpenDB(connector)
-	name := "reads_" + strings.ToLower(rand.Text()[:12])
+	name := "reads_" + strings.ToLower(crand.Text()[:12])
 	if _, err := admin.ExecContext(t.Context(), "CREATE DATABASE "+name+" CHARACTER SET latin1"); err != nil {
 		t.Fatal(err)
 	}
@@ -150,6 +152,49 @@ func TestASnapshotSeesOneState(t *testing.T) {
 				}
 				return nil
 			})
+		}
+	})
+}
+
+// Whoever reads leaves at any moment, that of the beginning included, and the next caller on the connection has an answer.
+func TestWhoLeavesASnapshotLeavesNoneOpen(t *testing.T) {
+	t.Parallel()
+	onDatabases(t, func(t *testing.T, url string) {
+		db := open(t, url)
+		exec(t, db, "CREATE TABLE n (id INT PRIMARY KEY, v INT)")
+		exec(t, db, "INSERT INTO n (id, v) VALUES (1, 0)")
+		read := func(ctx context.Context) (v int, err error) {
+			return v, db.Snapshot(ctx, func(ctx context.Context, q reads.Queryer) error {
+				return q.QueryRowContext(ctx, "SELECT v FROM n WHERE id = 1").Scan(&v)
+			})
+		}
+		took := time.Hour // a read, once there is a connection
+		for range 10 {
+			begun := time.Now()
+			if _, err := read(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			took = min(took, time.Since(begun))
+		}
+		left := 0
+		for turn := 1; turn <= 2000; turn++ {
+			ctx, leave := context.WithCancel(t.Context())
+			go func(after time.Duration) {
+				for begun := time.Now(); time.Since(begun) < after; { // a timer is too coarse to hit the beginning
+				}
+				leave()
+			}(rand.N(took / 2))
+			if _, err := read(ctx); err != nil {
+				left++
+			}
+			leave()
+			exec(t, db, "UPDATE n SET v = v + 1")
+			if v, err := read(t.Context()); err != nil || v != turn {
+				t.Fatalf("after %d callers of whom %d had left: %d, %v", turn, left, v, err)
+			}
+		}
+		if left == 0 {
+			t.Error("nobody left")
 		}
 	})
 }
