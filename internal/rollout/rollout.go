@@ -130,6 +130,9 @@ func (r *Rollout) Back(ctx context.Context, version string) error {
 		case !slices.Contains(r.s.Releases, version):
 			return refused("%s is not kept: there are %s", version, strings.Join(r.s.Releases, ", "))
 		}
+		if err := r.check(ctx, version, r.f.release(version)); err != nil {
+			return err
+		}
 		return r.begin(ctx, &Run{From: r.s.Current, To: version, Back: true, Phase: Replacing, Began: time.Now().UTC()})
 	})
 }
@@ -149,7 +152,8 @@ func (r *Rollout) locked(work func() error) (err error) {
 	return work()
 }
 
-// keep saves a release's configuration as it is now: whole or not at all.
+// keep saves a release's configuration as it is now, whole or not at all. What was kept of it before stays until this one has
+// been found good.
 func (r *Rollout) keep(ctx context.Context, version string) error {
 	dir, part := r.f.release(version), r.f.release(".part")
 	if err := errors.Join(os.RemoveAll(part), os.Mkdir(part, 0o750)); err != nil {
@@ -158,8 +162,16 @@ func (r *Rollout) keep(ctx context.Context, version string) error {
 	if err := r.cfg.Driver.Save(ctx, version, part); err != nil {
 		return fmt.Errorf("nothing was touched: keep the configuration of %s: %w", version, err)
 	}
-	if err := errors.Join(os.RemoveAll(dir), os.Rename(part, dir)); err != nil {
+	if err := r.check(ctx, version, part); err != nil {
 		return err
+	}
+	return errors.Join(os.RemoveAll(dir), os.Rename(part, dir))
+}
+
+// check has the driver say whether a release can be had by what dir keeps of it.
+func (r *Rollout) check(ctx context.Context, version, dir string) error {
+	if err := r.cfg.Driver.Check(ctx, version, dir, r.s.Ran[version]); err != nil {
+		return fmt.Errorf("nothing was touched: %w", err)
 	}
 	return nil
 }
@@ -185,11 +197,8 @@ func (r *Rollout) adopt(ctx context.Context, version string) error {
 	if !versions.MatchString(version) {
 		return refused("%q is not the name of a release", version)
 	}
-	if err := r.keep(ctx, version); err != nil {
+	if err := r.keep(ctx, version); err != nil { // it has to be there to go back to
 		return err
-	}
-	if err := r.cfg.Driver.Check(ctx, version, r.f.release(version), time.Time{}); err != nil { // it has to be there to go back to
-		return fmt.Errorf("nothing was touched: %w", err)
 	}
 	r.s.Current, r.s.Releases = version, []string{version}
 	for _, n := range r.cfg.Nodes {
@@ -198,11 +207,8 @@ func (r *Rollout) adopt(ctx context.Context, version string) error {
 	return r.f.save(r.s)
 }
 
-// begin checks, and from there on it is written down.
+// begin begins a change to a release that was checked; from there on it is written down.
 func (r *Rollout) begin(ctx context.Context, run *Run) error {
-	if err := r.cfg.Driver.Check(ctx, run.To, r.f.release(run.To), r.s.Ran[run.To]); err != nil {
-		return fmt.Errorf("nothing was touched: %w", err)
-	}
 	run.Usual = r.usual(ctx)
 	r.s.Run = run
 	if err := r.f.save(r.s); err != nil {

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -473,6 +474,41 @@ func TestOldReleasesAreForgottenButNotTheOneToGoBackTo(t *testing.T) {
 			t.Errorf("the release %q: %v", name, err)
 		}
 	}
+}
+
+// What cannot be rolled out takes nothing from what is kept: one can still go back to that.
+func TestWhatIsRefusedChangesNothingThatIsKept(t *testing.T) {
+	t.Parallel()
+	w, dir := newWorld(t), t.TempDir()
+	for _, v := range []string{"v1", "v2"} {
+		if err := w.rollout(dir, nil).To(t.Context(), v, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept := filepath.Join(dir, "releases", "v1", "as it ran")
+	if err := os.WriteFile(kept, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := state(t, dir)
+	w.bad["v1"] = "incompatible"
+	if err := w.rollout(dir, nil).To(t.Context(), "v1", ""); err == nil || !strings.Contains(err.Error(), "nothing was touched") {
+		t.Errorf("to what cannot run: %v", err)
+	}
+	if err := w.rollout(dir, nil).Back(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "nothing was touched") {
+		t.Errorf("back to what cannot run: %v", err)
+	}
+	w.all(t, "v2")
+	if after := state(t, dir); !reflect.DeepEqual(before, after) {
+		t.Errorf("the journal was %+v and is %+v", before, after)
+	}
+	if _, err := os.Stat(kept); err != nil {
+		t.Errorf("what was kept is gone: %v", err)
+	}
+	delete(w.bad, "v1")
+	if err := w.rollout(dir, nil).Back(t.Context(), ""); err != nil {
+		t.Error(err)
+	}
+	w.all(t, "v1")
 }
 
 func TestADriverIsAProgram(t *testing.T) {
