@@ -6,15 +6,18 @@ STANDIN_DIR=$REPO/deploy/test/standins
 
 # standins builds those that are not there yet, and says where a version is not the one that docker-compose.yml names.
 standins() {
-  local name begin
+  local name begin loki collector
   begin=$(now_ms)
   need_packages mmdebstrap=mmdebstrap java=openjdk-17-jre-headless
   kafka_install
   cached "standin-mysql-$(uname -m)" standin_mysql
   cached "standin-base-$(uname -m)" standin_base
+  loki=$(image_named grafana/loki) collector=$(image_named otel/opentelemetry-collector-contrib)
+  standin_image "$loki" || cached "$(in_cache loki "$loki")" standin_loki "${loki#*:}"
+  standin_image "$collector" || cached "$(in_cache collector "$collector")" standin_collector "${collector#*:}"
   standin_image salon-standin:latest || tar -C "$CACHE/standin-base-$(uname -m)" -c . | docker import - salon-standin:latest >/dev/null
   for name in kafka:apache/kafka postgres:postgres mysql:mysql redis:redis nginx:nginx prometheus:prom/prometheus \
-    alertmanager:prom/alertmanager golang:golang; do
+    alertmanager:prom/alertmanager loki:grafana/loki collector:otel/opentelemetry-collector-contrib golang:golang; do
     standin "${name%%:*}" "$(image_named "${name#*:}")"
   done
   say "stand-ins are built after $(seconds_since "$begin") s"
@@ -24,6 +27,9 @@ standin_image() { docker image inspect "$1" >/dev/null 2>&1; }
 
 # image_named NAME: the image with its version, as docker-compose.yml or the Dockerfile names it.
 image_named() { sed -nE "s#^ *(image:|FROM) ($1:[^ ]+).*#\2#p" "$REPO/docker-compose.yml" "$REPO/deploy/Dockerfile" | head -n 1; }
+
+# in_cache NAME IMAGE: where what an image is built from is kept.
+in_cache() { printf 'standin-%s-%s-%s' "$1" "${2#*:}" "$(uname -m)"; }
 
 # standin NAME IMAGE: the build context is the stand-in's folder and what it copies of the cache.
 standin() {
@@ -38,6 +44,7 @@ standin() {
       cp -rl "$KAFKA_LIBS" "$context/libs" 2>/dev/null || cp -r "$KAFKA_LIBS" "$context/libs"
       cp "$KAFKA_DIR/log4j2.xml" "$context"
       ;;
+    loki | collector) cp -rl "$CACHE/$(in_cache "$name" "$image")/." "$context" ;;
     mysql) cp -rl "$CACHE/standin-mysql-$(uname -m)" "$context/root" ;;
     golang)
       cp -r "$(go env GOROOT)" "$context/go"
@@ -99,4 +106,33 @@ standin_mysql_extract() {
   find "$2" -mindepth 1 -delete
   mmdebstrap --variant=extract --include=mysql-server-core,mysql-client-core --aptopt='Acquire::Check-Valid-Until "false"' \
     sid "$2" "$1" >>"$RUN/mmdebstrap.log" 2>&1
+}
+
+# standin_loki VERSION DIR: its module has a module of its own inside, which is not in its archive and which it takes from its folder.
+standin_loki() {
+  local source=$2/source push
+  copy_module "github.com/grafana/loki/v3@v$1" "$source"
+  push=$(sed -nE 's#^\s*(github.com/grafana/loki/pkg/push) (v.*)#\1@\2#p' "$source/go.mod")
+  copy_module "$push" "$source/pkg/push"
+  say "building Loki $1 (some minutes)"
+  (cd "$source" && CGO_ENABLED=0 GOFLAGS=-mod=mod go build -trimpath -ldflags '-s -w' -o "$2/loki" ./cmd/loki)
+  rm -rf "$source"
+}
+
+# standin_collector VERSION DIR
+standin_collector() {
+  local source=$2/source
+  mkdir "$source"
+  sed "s#VERSION#$1#; s#DIR#$source#" "$STANDIN_DIR/collector/manifest.yml" >"$source/manifest.yml"
+  say "building OpenTelemetry's collector $1 (some minutes)"
+  CGO_ENABLED=0 quietly collector go run "go.opentelemetry.io/collector/cmd/builder@v$1" --config "$source/manifest.yml"
+  mv "$source/otelcol-contrib" "$2"
+  rm -rf "$source"
+}
+
+# copy_module MODULE@VERSION DIR: its source, to be changed.
+copy_module() {
+  mkdir -p "$2"
+  cp -r "$(cd "$RUN" && GOFLAGS=-mod=mod go mod download -json "$1" | sed -nE 's/^\s*"Dir": "(.*)",/\1/p')/." "$2"
+  chmod -R u+w "$2"
 }

@@ -4,7 +4,7 @@
 # stand-ins for images that cannot be pulled (engine.sh, standins.sh); that needs root. Its project, networks, ports, secrets and
 # volumes are its own.
 #
-#   test-deploy.sh [STEP…]   the steps, all of them by default: static host up demo faults rollout well down. Without down,
+#   test-deploy.sh [STEP…]   the steps, all of them by default: static host up demo faults logs rollout well down. Without down,
 #                            everything stays up: the next call goes on with it, and `. .run/deploy/env` lets docker compose
 #                            talk to it.
 #
@@ -24,6 +24,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 . "$here/standins.sh"
 # shellcheck source=deploy/test/faults.sh
 . "$here/faults.sh"
+# shellcheck source=deploy/test/logs.sh
+. "$here/logs.sh"
 # shellcheck source=deploy/test/rollout.sh
 . "$here/rollout.sh"
 
@@ -41,7 +43,7 @@ settings() {
   if [[ ! -s $DIR/env ]]; then
     {
       printf 'export COMPOSE_PROJECT_NAME=salon-test COMPOSE_PROFILES= SALON_NET=10.79 SALON_SECRETS=%s/secrets SALON_VERSION=test\n' "$DIR"
-      printf 'export SALON_NGINX_LIMITS=%s/limits.conf SALON_LOG_LEVEL=warn\n' "$DIR"
+      printf 'export SALON_NGINX_LIMITS=%s/limits.conf SALON_LOG_LEVEL=warn DOCKER_DATA=%s\n' "$DIR" "$(docker info --format '{{.DockerRootDir}}')"
       for name in SALON KAFKA_1 KAFKA_2 KAFKA_3 POSTGRES POSTGRES_STANDBY MYSQL MYSQL_REPLICA REDIS REDIS_REPLICA EVENTSTOREDB PROMETHEUS ALERTMANAGER GRAFANA; do
         printf 'export %s_PORT=%s\n' "$name" "$(pick_port "deploy-${name,,}")"
       done
@@ -100,8 +102,8 @@ step_up() {
   build
   up app --profile app
   if [[ -n $STANDINS ]]; then
-    # There is nothing to make a stand-in of Grafana and Loki from.
-    up monitoring --profile monitoring prometheus alertmanager
+    # There is nothing to make a stand-in of Grafana from.
+    up monitoring --profile monitoring prometheus alertmanager loki collector
   else
     up monitoring --profile monitoring
   fi
@@ -164,7 +166,7 @@ step_down() {
 
 main() {
   local step steps=("$@")
-  ((${#steps[@]})) || steps=(static host up demo faults rollout well down)
+  ((${#steps[@]})) || steps=(static host up demo faults logs rollout well down)
   mkdir -p "$RUN"
   engine_up
   settings
