@@ -340,6 +340,49 @@ func TestTheStoreAwayIsSaidAndNotWaitedFor(t *testing.T) {
 	}
 }
 
+// TestWhoLeftWhileARoomWasReadIsNotInIt: somebody waits for a room that is being read for somebody else, and hangs up.
+func TestWhoLeftWhileARoomWasReadIsNotInIt(t *testing.T) {
+	t.Parallel()
+	r := newRooms()
+	g := r.serve(t, nil)
+	sockets := func() int {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return len(g.sockets)
+	}
+	hang := make(chan struct{})
+	r.mu.Lock()
+	r.hang = hang
+	r.mu.Unlock()
+	stays, leaves := g.dial("groomer:lee"), g.dial("customer:c1")
+	for _, p := range []*guest{stays, leaves} {
+		p.subscribe(lees, 0)
+		p.say(`{"type":"ping"}`)
+		p.hears("pong") // the subscription is under way
+	}
+	_ = leaves.CloseNow()
+	for range 20 { // while the node sees that
+		p := g.dial("customer:c2")
+		p.say(`{"type":"ping"}`)
+		p.hears("pong")
+		_ = p.CloseNow()
+	}
+	close(hang)
+	stays.hears("subscribed 0")
+	for deadline := time.Now().Add(time.Minute); sockets() > 1; {
+		if time.Now().After(deadline) {
+			t.Fatal("who left is still there")
+		}
+		stays.say(`{"type":"ping"}`)
+		stays.hearsAtLast("pong")
+	}
+	g.hub.mu.Lock()
+	defer g.hub.mu.Unlock()
+	if room := g.hub.rooms[lees]; len(room.subs) != 1 || room.idle != nil {
+		t.Errorf("%d sockets are in the room, of one that is there", len(room.subs))
+	}
+}
+
 // TestToSubscribeAgainIsToBeginAnew: nothing of the former subscription comes after the answer to the new one.
 func TestToSubscribeAgainIsToBeginAnew(t *testing.T) {
 	t.Parallel()

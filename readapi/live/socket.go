@@ -121,8 +121,8 @@ func (s *socket) run() {
 	s.read(ctx)
 	cancel()
 	expiry.Stop()
-	s.g.hub.leave(s)
 	s.wg.Wait()
+	s.g.hub.leave(s) // not before: until its requests end, one may still enter a room
 	if !stop() {
 		<-closed
 	}
