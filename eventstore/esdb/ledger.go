@@ -30,15 +30,15 @@ const lookers = 8
 // CommandsOf implements eventstore.Ledger. Each command is looked up by itself, as there is no other way.
 func (s *Store) CommandsOf(ctx context.Context, ids []uuid.UUID, _ uint64) ([]eventstore.Accepted, error) {
 	found := make([]*eventstore.Accepted, len(ids))
-	group, ctx := errgroup.WithContext(ctx)
+	group, within := errgroup.WithContext(ctx) // which ends with the group; ctx says whether the caller left
 	group.SetLimit(lookers)
 	for i, id := range ids {
 		group.Go(func() error {
-			what, _, c, err := s.look(ctx, id)
+			what, _, c, err := s.look(within, id)
 			if err != nil || what != accepted {
 				return err
 			}
-			last, err := s.event(ctx, c.Stream, c.LastRevision)
+			last, err := s.event(within, c.Stream, c.LastRevision)
 			if err == nil && last != nil {
 				found[i] = &eventstore.Accepted{Command: c, RecordedAt: last.RecordedAt}
 			}

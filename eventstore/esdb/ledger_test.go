@@ -17,7 +17,8 @@ import (
 // are taken one behind the other.
 func TestLedger(t *testing.T) {
 	t.Parallel()
-	s := openAt(t, esdb.Config{URL: esdbtest.New(t).URL(), Namespace: "ours-"})
+	server := esdbtest.New(t)
+	s := openAt(t, esdb.Config{URL: server.URL(), Namespace: "ours-"})
 	var ids, silent []uuid.UUID
 	for n := range 30 {
 		a := request("groomer-"+string(rune('a'+n%3)), "x", "y")
@@ -116,4 +117,7 @@ func TestLedger(t *testing.T) {
 			t.Errorf("a reader meets a seal: %v, %v", r, err)
 		}
 	}
+	server.Stop()
+	_, err = s.CommandsOf(t.Context(), ids, 0)
+	wants(t, err, eventstore.ErrUnavailable)
 }

@@ -31,7 +31,12 @@ func (s *Store) Load(ctx context.Context, from eventstore.Loaded) error {
 			}
 			return err
 		}
-		return load(ctx, tx, from, &source)
+		if err := load(ctx, tx, from, &source); err != nil {
+			return err
+		}
+		// What the server would do in time by itself; without statistics its first plans are bad ones.
+		_, err := tx.Exec(ctx, "ANALYZE events, commands")
+		return err
 	})
 	switch {
 	case source != nil:
@@ -39,14 +44,7 @@ func (s *Store) Load(ctx context.Context, from eventstore.Loaded) error {
 	case err != nil:
 		return unavailable("load", err)
 	}
-	for _, table := range []string{"events", "commands"} {
-		// What the server would do in time by itself; without statistics its first plans are bad ones.
-		if _, err := s.read.Exec(ctx, "ANALYZE "+table); err != nil {
-			return unavailable("load", err)
-		}
-	}
-	_, err = s.position(ctx)
-	return err
+	return nil
 }
 
 // Loadable implements eventstore.Loader.

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"iter"
@@ -17,18 +18,30 @@ func (s *Store) ErasePerson(ctx context.Context, subject string) error {
 	if s.readOnly {
 		return errReadOnly
 	}
-	// What is deleted is overwritten as well, for who has the file and the master key.
-	_, err := s.writer.db.ExecContext(ctx, "PRAGMA secure_delete = ON")
-	if err == nil {
-		err = s.erase(ctx, subject)
-		_, off := s.writer.db.ExecContext(context.WithoutCancel(ctx), "PRAGMA secure_delete = OFF")
-		err = errors.Join(err, off)
-	}
+	err := s.overwriting(ctx, func(conn *sql.Conn) error { return erase(ctx, conn, subject) })
 	if err == nil {
 		err = s.forgetLog(ctx)
 	}
 	if err != nil {
 		err = fmt.Errorf("%w: erase a person: %w", eventstore.ErrUnavailable, err)
+	}
+	return err
+}
+
+// overwriting does work on the one connection that writes, so alone, and what is deleted by it is overwritten as well: for who
+// has the file and the master key.
+func (s *Store) overwriting(ctx context.Context, work func(conn *sql.Conn) error) error {
+	conn, err := s.writer.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_, err = conn.ExecContext(ctx, "PRAGMA secure_delete = ON")
+	if err == nil {
+		err = work(conn)
+	}
+	if _, off := conn.ExecContext(context.WithoutCancel(ctx), "PRAGMA secure_delete = OFF"); off != nil {
+		_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // throws the connection away, which would be slow for good
 	}
 	return err
 }
@@ -46,8 +59,8 @@ func (s *Store) forgetLog(ctx context.Context) error {
 	return nil
 }
 
-func (s *Store) erase(ctx context.Context, subject string) (err error) {
-	tx, err := s.writer.db.BeginTx(ctx, nil)
+func erase(ctx context.Context, conn *sql.Conn, subject string) (err error) {
+	tx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
