@@ -35,7 +35,7 @@ const (
 // NewConsistency reads from db. lives, which may be nil, tells how the event store's lives follow one another, the oldest
 // first.
 func NewConsistency(db *reads.DB, lives func(ctx context.Context) ([]Life, error)) *Consistency {
-	c := &Consistency{db: db, lineage: &lineage{ask: lives}}
+	c := &Consistency{db: db, lineage: newLineage(lives)}
 	c.waiting, c.pointers = newWaiting(c.places), &pointers{look: c.serving}
 	return c
 }

@@ -96,14 +96,20 @@ func (s screens) events(ctx context.Context, in *eventsInput) (*huma.StreamRespo
 	}
 	st := &stream{screens: s, id: in.ReservationID, salon: salon, reader: id, watch: s.watching.add(in.ReservationID)}
 	end := func() { s.watching.remove(st.watch); s.streams.give(subject) }
+	begun := false
+	defer func() {
+		if !begun {
+			end()
+		}
+	}()
 	if in.LastEventID != "" {
 		last, _ := strconv.ParseUint(in.LastEventID, 10, 63) // its pattern fits
 		st.watch.known.Store(last + 1)
 	}
 	if err := st.read(ctx, in.ReadHeaders); err != nil {
-		end()
 		return nil, err
 	}
+	begun = true
 	return &huma.StreamResponse{Body: func(h huma.Context) {
 		defer end()
 		st.run(ctx, h)

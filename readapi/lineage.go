@@ -3,7 +3,6 @@ package readapi
 import (
 	"context"
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -19,13 +18,22 @@ type Life struct {
 type lineage struct {
 	ask func(ctx context.Context) ([]Life, error) // nil: nobody knows, and each life is a stranger to the others
 
-	mu    sync.Mutex
-	lives []Life // the oldest first
-	asked time.Time
+	turn   chan struct{} // of one place: who has it may look at what follows, and ask
+	lives  []Life        // the oldest first
+	asked  time.Time
+	failed error // what came of asking, where that was not an answer
 }
 
-// askLivesEach bounds what tokens that somebody made up can cost the store.
-const askLivesEach = time.Second
+func newLineage(ask func(ctx context.Context) ([]Life, error)) *lineage {
+	return &lineage{ask: ask, turn: make(chan struct{}, 1)}
+}
+
+const (
+	// askLivesEach bounds what tokens that somebody made up can cost the store, one that is away included.
+	askLivesEach = time.Second
+	// askLivesFor is how long a store that does not answer holds up those who wait, each with a connection of the reads.
+	askLivesFor = 2 * time.Second
+)
 
 // carried reports whether rows of the life rowsOf that were folded through a position have what a token of the life
 // tokenOf asks for there. In one life positions say that by themselves. After a promotion or a restore they do up to
@@ -58,18 +66,29 @@ func (l *lineage) known(ctx context.Context, wanted ...string) ([]Life, error) {
 	if l.ask == nil {
 		return nil, nil
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	select {
+	case l.turn <- struct{}{}:
+		defer func() { <-l.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	missing := func(incarnation string) bool {
 		return !slices.ContainsFunc(l.lives, func(a Life) bool { return a.Incarnation == incarnation })
 	}
-	if !slices.ContainsFunc(wanted, missing) || time.Since(l.asked) < askLivesEach {
+	if !slices.ContainsFunc(wanted, missing) {
 		return l.lives, nil
 	}
-	lives, err := l.ask(ctx)
-	if err != nil {
-		return nil, err
+	if time.Since(l.asked) < askLivesEach {
+		return l.lives, l.failed
 	}
-	l.lives, l.asked = lives, time.Now()
-	return lives, nil
+	asking, stop := context.WithTimeout(ctx, askLivesFor)
+	defer stop()
+	lives, err := l.ask(asking)
+	if err != nil && ctx.Err() != nil {
+		return nil, err // whoever asked has gone, which says nothing of the store
+	}
+	if l.asked, l.failed = time.Now(), err; err == nil {
+		l.lives = lives
+	}
+	return l.lives, err
 }

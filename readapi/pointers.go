@@ -29,7 +29,7 @@ type pointer struct {
 }
 
 // unasked is how long a database that did not answer is let be. Views are answered from what served last meanwhile: nobody can
-// move reads without that database.
+// move reads without that database. Where only this node could not ask it, they are at most so long behind a move.
 const unasked = time.Second
 
 // lookFor is how long a look may take where there is something to answer from without it: a silent database must not use up

@@ -2,7 +2,6 @@ package reads
 
 import (
 	"context"
-	"database/sql/driver"
 	"embed"
 	"errors"
 	"fmt"
@@ -13,8 +12,6 @@ import (
 
 	"github.com/dangdangsalon/salon/eventstore"
 )
-
-var errBadConn = driver.ErrBadConn
 
 //go:embed migrations
 var migrations embed.FS

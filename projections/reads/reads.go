@@ -12,6 +12,7 @@ package reads
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"net/url"
@@ -235,27 +236,34 @@ func (db *DB) Snapshot(ctx context.Context, fn func(ctx context.Context, q Query
 		return fmt.Errorf("reads database: %w", err)
 	}
 	defer conn.Close()
+	// A snapshot left open on a pooled connection would answer the next caller with the past, or with an error: whatever
+	// happens before it is known to have ended, the connection is thrown away.
+	ended := false
+	defer func() {
+		if !ended {
+			throwAway(conn)
+		}
+	}()
 	begin := "BEGIN"
 	if db.dialect == MySQL {
 		begin = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
 	}
-	throwAway := func() { _ = conn.Raw(func(any) error { return errBadConn }) }
+	// SQLite's driver calls a statement failed that ran while its context ended.
 	if _, err := conn.ExecContext(ctx, begin); err != nil {
-		throwAway() // it may have begun: SQLite's driver says so of a statement that ran while its context ended
 		return fmt.Errorf("begin a snapshot: %w", err)
 	}
 	err = fn(ctx, conn)
-	// Not under ctx: a snapshot left open on a pooled connection would answer the next caller with the past.
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	if _, e := conn.ExecContext(end, "ROLLBACK"); e != nil {
-		throwAway()
-		if err == nil {
-			err = fmt.Errorf("end a snapshot: %w", e)
-		}
+	_, e := conn.ExecContext(end, "ROLLBACK")
+	if ended = e == nil; !ended && err == nil {
+		err = fmt.Errorf("end a snapshot: %w", e)
 	}
 	return err
 }
+
+// throwAway closes a connection that is taken from a pool, instead of giving it back.
+func throwAway(conn *sql.Conn) { _ = conn.Raw(func(any) error { return driver.ErrBadConn }) }
 
 // Only runs fn while nobody else runs under the same name, on one connection: where that breaks, what fn goes on to do on it
 // fails, and another may run. It is for statements that no transaction holds back, as those that make and drop tables, and
@@ -272,6 +280,7 @@ func (db *DB) Only(ctx context.Context, name string, fn func(ctx context.Context
 	var got sql.NullInt64
 	// Names are the server's, and at most 64 characters long. MySQL 9 has no MD5.
 	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(SHA2(CONCAT(DATABASE(), ?), 224), 10)", "/"+name).Scan(&got); err != nil {
+		throwAway(conn) // it may have it all the same
 		return fmt.Errorf("lock %s: %w", name, err)
 	}
 	if got.Int64 != 1 {
@@ -281,7 +290,7 @@ func (db *DB) Only(ctx context.Context, name string, fn func(ctx context.Context
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 		if _, err := conn.ExecContext(end, "DO RELEASE_LOCK(SHA2(CONCAT(DATABASE(), ?), 224))", "/"+name); err != nil {
-			_ = conn.Raw(func(any) error { return errBadConn }) // throws the connection away, and the lock with it
+			throwAway(conn) // and the lock with it
 		}
 	}()
 	return fn(ctx, conn)

@@ -156,6 +156,36 @@ func TestASnapshotSeesOneState(t *testing.T) {
 	})
 }
 
+func TestASnapshotThatPanicsIsOver(t *testing.T) {
+	t.Parallel()
+	onDatabases(t, func(t *testing.T, url string) {
+		db := open(t, url)
+		exec(t, db, "CREATE TABLE n (id INT PRIMARY KEY, v INT)")
+		exec(t, db, "INSERT INTO n (id, v) VALUES (1, 1)")
+		read := func(ctx context.Context, q reads.Queryer) (v int) {
+			if err := q.QueryRowContext(ctx, "SELECT v FROM n WHERE id = 1").Scan(&v); err != nil {
+				t.Error(err)
+			}
+			return v
+		}
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("the panic did not come through")
+				}
+			}()
+			_ = db.Snapshot(t.Context(), func(ctx context.Context, q reads.Queryer) error {
+				read(ctx, q)
+				panic("a screen's fault")
+			})
+		}()
+		exec(t, db, "UPDATE n SET v = 2")
+		if v := read(t.Context(), db.Reader()); v != 2 {
+			t.Errorf("the next reader is told %d", v)
+		}
+	})
+}
+
 // Whoever reads leaves at any moment, that of the beginning included, and the next caller on the connection has an answer.
 func TestWhoLeavesASnapshotLeavesNoneOpen(t *testing.T) {
 	t.Parallel()
