@@ -144,6 +144,8 @@ func (l *life) check(ctx context.Context, x *Executor) error {
 		}
 	case known == "":
 		return fmt.Errorf("read the store's head: %w", err)
+	case ctx.Err() != nil:
+		l.checked = time.Time{} // whoever looked has left: the next one looks
 	}
 	// A store that is away for the moment keeps its last known name, and refuses the command itself.
 	return nil

@@ -28,35 +28,53 @@ func RecordCall(ctx context.Context, store eventstore.Store, by domain.Actor, op
 
 // recordEvent appends one event to somebody's stream of calls.
 func recordEvent(ctx context.Context, store eventstore.Store, by domain.Actor, command string, e domain.Event) error {
-	ctx, cancel := context.WithTimeout(ctx, longest)
-	defer cancel()
+	a, err := noteOf(ctx, by, command, e)
+	if err != nil {
+		return err
+	}
+	return appendNote(ctx, store, a)
+}
+
+// noteOf is the append of one event to somebody's stream of calls.
+func noteOf(ctx context.Context, by domain.Actor, command string, e domain.Event) (a eventstore.Append, err error) {
 	id, err := uuid.NewRandom()
 	if err != nil {
-		return fmt.Errorf("name a command: %w", err)
+		return a, fmt.Errorf("name a command: %w", err)
 	}
 	data, err := eventstore.Catalog().Encode(e)
 	if err != nil {
-		return err
+		return a, err
 	}
 	metadata, err := json.Marshal(eventstore.Metadata{
 		CommandID: id, Command: command, Actor: by, CorrelationID: id.String(), CausationID: id.String(), Traceparent: traceparent(ctx),
 	})
 	if err != nil {
-		return fmt.Errorf("encode metadata: %w", err)
+		return a, fmt.Errorf("encode metadata: %w", err)
 	}
 	stream := eventstore.AdminStream(by)
-	a := eventstore.Append{
-		Stream: stream, Key: by.Subject(), Expected: eventstore.AnyRevision, Metadata: metadata, DecidedAt: eventstore.Micros(time.Now()),
+	return eventstore.Append{
+		Stream: stream, Key: by.Subject(), Expected: eventstore.AnyRevision, Metadata: metadata,
 		Command: eventstore.Command{ID: id, Actor: by.Subject()},
 		Events:  []eventstore.NewEvent{{ID: eventstore.EventID(id, stream, 0), Type: e.EventType(), Data: data}},
+	}, nil
+}
+
+// appendNote does it. After an error it may be there all the same: the same append, once more, settles that.
+func appendNote(ctx context.Context, store eventstore.Store, a eventstore.Append) error {
+	ctx, cancel := context.WithTimeout(ctx, longest)
+	defer cancel()
+	try := func() error {
+		a.DecidedAt = eventstore.Micros(time.Now()) // nothing was decided that could be too old
+		_, err := store.Append(ctx, a)
+		return err
 	}
-	_, err = store.Append(ctx, a)
+	err := try()
 	if errors.Is(err, eventstore.ErrOutcomeUnknown) && ctx.Err() == nil {
-		_, err = store.Append(ctx, a)
+		err = try()
 	}
 	var duplicate *eventstore.DuplicateError
 	switch {
-	case errors.As(err, &duplicate): // the first try had it
+	case errors.As(err, &duplicate): // a try before had it
 		return nil
 	case errors.Is(err, eventstore.ErrOutcomeUnknown):
 		// Of the note alone: what was asked for has not begun, and the caller may simply ask again.

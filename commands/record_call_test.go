@@ -18,10 +18,14 @@ type answers struct {
 	eventstore.Store
 	lost    int
 	written bool
+	away    bool // it refuses whatever comes after what was lost
 }
 
 func (l *answers) Append(ctx context.Context, a eventstore.Append) (eventstore.Appended, error) {
-	if l.lost == 0 {
+	switch {
+	case l.lost == 0 && l.away:
+		return eventstore.Appended{}, eventstore.ErrUnavailable
+	case l.lost == 0:
 		return l.Store.Append(ctx, a)
 	}
 	l.lost--
@@ -49,7 +53,7 @@ func TestACallIsRecordedOnce(t *testing.T) {
 			{name: "an answer that is lost, the event is not there", lost: 1, recorded: true},
 			{name: "a store that answers no more", lost: 2},
 		} {
-			err := RecordCall(t.Context(), &answers{s, c.lost, c.written}, ops, "retry-parked", fmt.Sprint(i))
+			err := RecordCall(t.Context(), &answers{Store: s, lost: c.lost, written: c.written}, ops, "retry-parked", fmt.Sprint(i))
 			if (err == nil) != c.recorded || err != nil && (!errors.Is(err, eventstore.ErrUnavailable) || errors.Is(err, eventstore.ErrOutcomeUnknown)) {
 				t.Errorf("%s: %v", c.name, err)
 			}

@@ -24,6 +24,8 @@ type Refusals struct {
 	mu     sync.Mutex
 	counts map[refusal]admin.Refused
 	more   int // that had no room
+
+	unsettled *eventstore.Append // the note that may have been written; Run's alone
 }
 
 type refusal struct {
@@ -75,7 +77,8 @@ func (r *Refusals) Run(ctx context.Context) error {
 	}
 }
 
-// note writes down what there is. What cannot be written now is counted on.
+// note writes down what there is. At the first that cannot be written it stops, and counts the others on; that one may be there,
+// and is what the next note begins with.
 func (r *Refusals) note(ctx context.Context) {
 	r.mu.Lock()
 	counts, more := r.counts, r.more
@@ -84,22 +87,34 @@ func (r *Refusals) note(ctx context.Context) {
 	if more > 0 {
 		r.Log.WarnContext(ctx, "refusals were not noted: too many people and operations in a minute", "refusals", more)
 	}
-	var failed error
-	for of, n := range counts {
-		if failed == nil {
-			failed = recordEvent(ctx, r.Store, of.by, "record_refusals", n)
-			if failed == nil {
-				continue
-			}
+	write := func(a eventstore.Append) error {
+		err := appendNote(ctx, r.Store, a)
+		if r.unsettled = nil; err != nil {
+			r.unsettled = &a
 		}
-		r.keep(of, n)
+		return err
+	}
+	var failed error
+	if r.unsettled != nil {
+		failed = write(*r.unsettled)
+	}
+	for of, n := range counts {
+		if failed != nil {
+			r.keep(of, n)
+			continue
+		}
+		a, err := noteOf(ctx, of.by, "record_refusals", n)
+		if err == nil {
+			err = write(a)
+		}
+		failed = err
 	}
 	if failed != nil && !errors.Is(failed, context.Canceled) {
 		r.Log.ErrorContext(ctx, "refusals cannot be noted now", "error", fmt.Errorf("record refusals: %w", failed))
 	}
 }
 
-// keep counts a note that was not written into the next one.
+// keep counts what was not noted into the next note.
 func (r *Refusals) keep(of refusal, n admin.Refused) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -224,6 +224,7 @@ func (e *ephemeral) exchange(ctx context.Context, rooms []string) error {
 	until := float64(now.Add(e.keepFor).UnixMilli())
 	p := e.redis.Pipeline()
 	answers := map[string]*redis.StringSliceCmd{}
+	var left []seat
 	for _, room := range rooms {
 		key, changed := e.prefix+":"+room, false
 		here := e.hub.crowd(room)
@@ -243,8 +244,7 @@ func (e *ephemeral) exchange(ctx context.Context, rooms []string) error {
 			case e.said[at]:
 				p.ZRem(ctx, key, entry)
 				changed = true
-				delete(e.said, at)
-				delete(e.leaving, at)
+				left = append(left, at)
 			}
 		}
 		p.ZRemRangeByScore(ctx, key, "-inf", strconv.FormatInt(now.UnixMilli(), 10))
@@ -256,6 +256,10 @@ func (e *ephemeral) exchange(ctx context.Context, rooms []string) error {
 	}
 	if _, err := p.Exec(ctx); err != nil {
 		return err
+	}
+	for _, at := range left {
+		delete(e.said, at)
+		delete(e.leaving, at)
 	}
 	for room, answer := range answers {
 		there := [2]presence{offline, offline}
