@@ -20,8 +20,9 @@ lines() {
 ask() {
   local i
   for ((i = $1; i < $1 + $2; i++)); do
-    printf 'url = "%s/v1/reservations"\nheader = "X-Request-ID: %s-%04d"\noutput = /dev/null\n' "$URL" "$ASKED" "$i"
-  done | "${AT_ENGINE[@]}" curl -sS --config -
+    ((i == $1)) || printf 'next\n'
+    printf 'silent\nurl = "%s/v1/reservations"\nheader = "X-Request-ID: %s-%04d"\noutput = /dev/null\n' "$URL" "$ASKED" "$i"
+  done | "${AT_ENGINE[@]}" curl --config -
 }
 
 all_found() { (($(lines "$FIND" | sort -u | wc -l) >= 3 * LOGS_AT_ONCE)); }
