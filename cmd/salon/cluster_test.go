@@ -85,7 +85,7 @@ func (c *cluster) member(t *testing.T, name string, roles ...string) *member {
 		m.args = append(m.args, "--master-key-file", c.masterFile)
 	}
 	for _, r := range roles {
-		if (r == "commands" || r == "readapi" || r == "live") && m.url == "" {
+		if slices.Contains([]string{"commands", "readapi", "live", "admin"}, r) && m.url == "" {
 			address := harness.Address(t)
 			m.url = "http://" + address
 			m.args = append(m.args, "--listen", address, "--rate-limit", "0", "--post-rate", "0", "--master-key-file", c.masterFile, "--auth-key-file", c.authFile)

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,7 +42,20 @@ type OwnBroker struct {
 // replaced within a few seconds.
 func NewKafka(t testing.TB, n int) *OwnKafka {
 	t.Helper()
-	k := &OwnKafka{}
+	return newKafka(t, make([]string, n))
+}
+
+// NewKafkaIn starts a cluster of one, which writes in a folder that the test gives, with these settings ("name=value") beside
+// the defaults.
+func NewKafkaIn(t testing.TB, dir string, settings ...string) *OwnKafka {
+	t.Helper()
+	return newKafka(t, []string{dir}, settings...)
+}
+
+// newKafka starts as many brokers as there are folders to write in; "" is one of the test's own.
+func newKafka(t testing.TB, dirs []string, settings ...string) *OwnKafka {
+	t.Helper()
+	k, n := &OwnKafka{}, len(dirs)
 	controllers := make([]string, n)
 	voters := make([]string, n)
 	for i := range n {
@@ -50,7 +64,7 @@ func NewKafka(t testing.TB, n int) *OwnKafka {
 	}
 	k.voters = strings.Join(voters, ",")
 	for i := range n {
-		k.Brokers = append(k.Brokers, k.broker(t, i+1, controllers[i], n))
+		k.Brokers = append(k.Brokers, k.broker(t, dirs[i], i+1, controllers[i], n, settings...))
 	}
 	var formatting sync.WaitGroup
 	errs := make([]error, n)
@@ -74,7 +88,7 @@ func NewKafka(t testing.TB, n int) *OwnKafka {
 // Join starts one more broker, which is no controller, until the end of the test. It gets no partitions by itself.
 func (k *OwnKafka) Join(t testing.TB) *OwnBroker {
 	t.Helper()
-	b := k.broker(t, len(k.Brokers)+1, "", len(k.Brokers))
+	b := k.broker(t, "", len(k.Brokers)+1, "", len(k.Brokers))
 	if err := b.format(); err != nil {
 		t.Fatal(err)
 	}
@@ -85,11 +99,12 @@ func (k *OwnKafka) Join(t testing.TB) *OwnBroker {
 }
 
 // broker writes the settings of one of n; controller is where it is one, "" for none.
-func (k *OwnKafka) broker(t testing.TB, id int, controller string, n int) *OwnBroker {
+func (k *OwnKafka) broker(t testing.TB, logs string, id int, controller string, n int, settings ...string) *OwnBroker {
 	t.Helper()
 	b := &OwnBroker{own: own{name: fmt.Sprintf("Kafka broker %d", id), log: &buffer{}}, ID: int32(id), Addr: Address(t), aside: Address(t), dir: t.TempDir(), java: kafkaJava(t)} //nolint:gosec // a broker's number
 	b.Way = NewProxy(t, b.aside)
-	if err := os.WriteFile(b.properties(), []byte(kafkaSettings(b, controller, k.voters, n)), 0o600); err != nil {
+	all := kafkaSettings(b, cmp.Or(logs, b.dir), controller, k.voters, n) + strings.Join(settings, "\n")
+	if err := os.WriteFile(b.properties(), []byte(all), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return b
@@ -219,7 +234,7 @@ func (b *OwnBroker) command(args ...string) *exec.Cmd {
 }
 
 // kafkaSettings are a small cluster's that notices quickly who is gone.
-func kafkaSettings(b *OwnBroker, controller, voters string, n int) string {
+func kafkaSettings(b *OwnBroker, logs, controller, voters string, n int) string {
 	copies := min(n, 3)
 	roles, listens := "broker", ""
 	if controller != "" {
@@ -233,7 +248,7 @@ advertised.listeners=PLAINTEXT://` + b.Addr + `,WAY://` + b.Way.Addr + `
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,WAY:PLAINTEXT,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
-log.dirs=` + filepath.Join(b.dir, "log") + `
+log.dirs=` + filepath.Join(logs, "log") + `
 auto.create.topics.enable=false
 message.max.bytes=2097152
 default.replication.factor=` + strconv.Itoa(copies) + `

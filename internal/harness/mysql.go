@@ -35,8 +35,20 @@ func NewMySQL(t testing.TB) *OwnMySQL {
 
 func newMySQL(t testing.TB, name string, id int) *OwnMySQL {
 	t.Helper()
-	s := newOwnMySQL(t, name, id, append(mysqld(t), "--user="+username(t)), "--mysqlx=OFF", "--secure-file-priv=NULL", "--performance-schema=OFF",
+	return newMySQLIn(t, t.TempDir(), name, id)
+}
+
+// NewMySQLIn makes it in a folder that the test gives, with these flags beside the defaults.
+func NewMySQLIn(t testing.TB, dir string, flags ...string) *OwnMySQL {
+	t.Helper()
+	return newMySQLIn(t, dir, "MySQL", 1, flags...)
+}
+
+func newMySQLIn(t testing.TB, dir, name string, id int, flags ...string) *OwnMySQL {
+	t.Helper()
+	s := newOwnMySQL(t, dir, name, id, append(mysqld(t), "--user="+username(t)), "--mysqlx=OFF", "--secure-file-priv=NULL", "--performance-schema=OFF",
 		"--gtid-mode=ON", "--enforce-gtid-consistency=ON")
+	s.args = append(s.args, flags...)
 	init := append(append([]string{}, s.args...), "--initialize-insecure", "--datadir="+s.Dir)
 	if out, err := exec.Command(init[0], init[1:]...).CombinedOutput(); err != nil {
 		t.Fatalf("initialise MySQL: %v\n%s", err, out)
@@ -88,7 +100,7 @@ func NewMariaDB(t testing.TB) *OwnMySQL {
 	if err != nil {
 		t.Fatal("MariaDB is not installed: run `deploy/services/services.sh install`")
 	}
-	s := newOwnMySQL(t, "MariaDB", 1, []string{server, "--no-defaults", "--user=" + username(t)}, mariaDBSettings...)
+	s := newOwnMySQL(t, t.TempDir(), "MariaDB", 1, []string{server, "--no-defaults", "--user=" + username(t)}, mariaDBSettings...)
 	out, err := exec.Command("mariadb-install-db", "--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal",
 		"--user="+username(t), "--datadir="+s.Dir).CombinedOutput()
 	if err != nil {
@@ -101,9 +113,8 @@ func NewMariaDB(t testing.TB) *OwnMySQL {
 // Each event is a row's image: a replica has what the server had, whatever the statement was.
 var mariaDBSettings = []string{"--log-bin=binlog", "--binlog-format=ROW", "--sync-binlog=1", "--log-slave-updates=1"}
 
-func newOwnMySQL(t testing.TB, name string, id int, args []string, settings ...string) *OwnMySQL {
+func newOwnMySQL(t testing.TB, dir, name string, id int, args []string, settings ...string) *OwnMySQL {
 	t.Helper()
-	dir := t.TempDir()
 	s := &OwnMySQL{own: own{name: name, log: &buffer{}}, Addr: Address(t), Dir: filepath.Join(dir, "data"), id: id, fresh: true, args: append(args, settings...)}
 	// 'root'@'127.0.0.1' because without name resolution 'localhost' means the socket.
 	users := "CREATE USER IF NOT EXISTS 'root'@'127.0.0.1' IDENTIFIED BY '';\nGRANT ALL PRIVILEGES ON *.* TO 'root'@'127.0.0.1' WITH GRANT OPTION;\n"
@@ -225,7 +236,7 @@ func (s *OwnMySQL) Follow(t testing.TB, master *OwnMySQL) {
 // NewReplica is a MariaDB server for Follow; it is not started.
 func NewReplica(t testing.TB, master *OwnMySQL) *OwnMySQL {
 	t.Helper()
-	return newOwnMySQL(t, master.name+" replica", master.id+1, master.args)
+	return newOwnMySQL(t, t.TempDir(), master.name+" replica", master.id+1, master.args)
 }
 
 // Promote makes a replica a server of its own, with what it has by now.

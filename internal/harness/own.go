@@ -78,6 +78,9 @@ func (o *own) Ended() bool {
 	}
 }
 
+// Log is what the server has said.
+func (o *own) Log() string { return o.log.String() }
+
 // cleanup ends the server with the test, and shows what it said when the test failed.
 func (o *own) cleanup(t testing.TB) {
 	t.Cleanup(func() {
