@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -10,7 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/dangdangsalon/salon/domain"
+	"github.com/dangdangsalon/salon/eventstore/wire"
 	"github.com/dangdangsalon/salon/internal/harness"
 )
 
@@ -42,14 +47,14 @@ func strain(t *testing.T, c *cluster, disk, ballast string) *strained {
 	return s
 }
 
-// full tells whether nothing fits on the disk any more.
-func (s *strained) full(t *testing.T) bool {
+// free is how many MiB fit on the disk; a part of one is one.
+func (s *strained) free(t *testing.T) uint64 {
 	t.Helper()
 	var at syscall.Statfs_t
 	if err := syscall.Statfs(s.disk, &at); err != nil {
 		t.Fatal(err)
 	}
-	return at.Bavail == 0
+	return (at.Bavail*uint64(at.Bsize) + 1<<20 - 1) >> 20 //nolint:gosec // a block's size
 }
 
 // asks books once, however often it is called: by one key.
@@ -159,7 +164,7 @@ func TestTheRunbookMakesRoomForMySQL(t *testing.T) {
 	fill := harness.StartCommand(t, exec.CommandContext(t.Context(), "bash", "-c",
 		`exec >/dev/null 2>&1; while mariadb -h "$1" -P "$2" -u root -e "UPDATE others.busy SET data = REPEAT(CHAR(65 + RAND() * 20), 900000)"; do :; done`, "fill", host, port))
 	wait(t, 2*time.Minute, func() string {
-		if s.full(t) && strings.Contains(mysql.Log(), "Disk is full writing") {
+		if s.free(t) == 0 && strings.Contains(mysql.Log(), "Disk is full writing") {
 			return ""
 		}
 		return "MySQL goes on"
@@ -192,5 +197,87 @@ func TestTheRunbookMakesRoomForMySQL(t *testing.T) {
 	}
 	s.rb.run("disk-mysql-logs", append(server, "LOG=binlog.000002")...)
 	s.rb.run("disk-ballast", "DISK="+disk, "SIZE=24M") // more than was free: the log is gone
+	s.ends(t)
+}
+
+// Kafka's disk fills up with a topic. The broker ends, and cannot start again: writes are acknowledged and wait in the store. By the
+// book there is room again, its supervisor starts it, and all goes on, also when less of the events is kept in Kafka.
+func TestTheRunbookMakesRoomForKafka(t *testing.T) {
+	harness.NeedsServers(t)
+	t.Parallel()
+	disk := harness.SmallDisk(t, 128)
+	// What is not to be kept goes at once, not within minutes.
+	own := harness.NewKafkaIn(t, disk, "log.retention.check.interval.ms=1000", "log.segment.delete.delay.ms=1000")
+	broker := own.Brokers[0]
+	s := strain(t, newCluster(t, harness.Postgres(t), broker.Addr, "", harness.MySQL(t), harness.Redis(t)), disk, "32M")
+	client, err := kgo.NewClient(kgo.SeedBrokers(broker.Addr), kgo.RecordDeliveryTimeout(5*time.Second), kgo.ProducerBatchCompression(kgo.NoCompression()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	admin := kadm.NewClient(client)
+	if _, err := admin.CreateTopic(t.Context(), 1, 1, nil, "others"); err != nil {
+		t.Fatal(err)
+	}
+	for much := bytes.Repeat([]byte("x"), 500_000); err == nil; {
+		err = client.ProduceSync(t.Context(), &kgo.Record{Topic: "others", Value: much}).FirstErr()
+	}
+	ends := func(what string) {
+		t.Helper()
+		wait(t, time.Minute, func() string {
+			if !broker.Ended() {
+				return what + ": the broker goes on"
+			}
+			return ""
+		})
+	}
+	ends("its disk is full")
+	broker.Launch(t)
+	ends("started again")
+	first := s.asks(t)
+	if first.status != http.StatusCreated || s.free(t) != 0 {
+		t.Errorf("a write on a full disk: %d %s", first.status, first.body)
+	}
+	for _, path := range []string{ofTables, ofAView} {
+		for patience, says := range []string{"200", "503 read_model.behind"} {
+			if said := s.reads(t, path, patience); said != says {
+				t.Errorf("%s on a full disk, patience %d s: %s, not %s", path, patience, said, says)
+			}
+		}
+	}
+	s.shows(t, `salon_server_up{server="kafka"} 0`, `salon_server_up{server="reads"} 1`)
+	s.complains(t, "ask Kafka at "+broker.Addr)
+
+	s.rb.run("disk-room", "DISK="+disk)
+	broker.Start(t)
+	s.recovers(t, first)
+	for name, class := range map[string]string{"kafka-log-dirs.sh": "org.apache.kafka.tools.LogDirsCommand", "kafka-configs.sh": "kafka.admin.ConfigCommand"} {
+		s.rb.command(name, broker.Tool(class)...)
+	}
+	if said := s.rb.run("disk-kafka", "DISK="+disk); !strings.HasSuffix(strings.TrimSpace(said), " others-0") {
+		t.Errorf("what takes the room is not shown last:\n%s", said)
+	}
+	for _, topic := range []string{"others", wire.BookingTopic} {
+		s.rb.run("disk-kafka-keep", "TOPIC="+topic, "MS=1000")
+	}
+	wait(t, 2*time.Minute, func() string {
+		kept, err := admin.ListStartOffsets(t.Context(), "others", wire.BookingTopic)
+		if err != nil {
+			return err.Error()
+		}
+		why := ""
+		kept.Each(func(o kadm.ListedOffset) {
+			if o.Offset == 0 {
+				why += fmt.Sprintf("%s/%d is whole\n", o.Topic, o.Partition)
+			}
+		})
+		if free := s.free(t); free < 65 {
+			why += fmt.Sprintf("%d MiB are free", free)
+		}
+		return why
+	})
+	s.rb.run("disk-ballast", "DISK="+disk, "SIZE=64M") // more than was free
+	s.back.end(t, false)
+	s.back.start(t) // they begin with what is left in Kafka
 	s.ends(t)
 }

@@ -77,7 +77,7 @@ func newKafka(t testing.TB, dirs []string, settings ...string) *OwnKafka {
 	}
 	for _, b := range k.Brokers {
 		b.cleanup(t)
-		b.launch(t)
+		b.Launch(t)
 	}
 	for _, b := range k.Brokers {
 		b.ready(t, 0)
@@ -203,11 +203,12 @@ func (k *OwnKafka) ask(t testing.TB, what string, yes func(ctx context.Context, 
 func (b *OwnBroker) Start(t testing.TB) {
 	t.Helper()
 	said := len(b.log.String())
-	b.launch(t)
+	b.Launch(t)
 	b.ready(t, said)
 }
 
-func (b *OwnBroker) launch(t testing.TB) {
+// Launch starts a broker that may come up or not.
+func (b *OwnBroker) Launch(t testing.TB) {
 	t.Helper()
 	b.begin(t, b.command("kafka.Kafka", b.properties()))
 }

@@ -30,7 +30,13 @@ type OwnRedis struct {
 // NewRedis makes an empty server with these settings ("maxmemory 10mb") beside the defaults, and starts it.
 func NewRedis(t testing.TB, settings ...string) *OwnRedis {
 	t.Helper()
-	r := &OwnRedis{Addr: Address(t), Dir: t.TempDir(), settings: settings, log: &buffer{}}
+	return NewRedisIn(t, t.TempDir(), settings...)
+}
+
+// NewRedisIn makes it save in a folder that the test gives.
+func NewRedisIn(t testing.TB, dir string, settings ...string) *OwnRedis {
+	t.Helper()
+	r := &OwnRedis{Addr: Address(t), Dir: dir, settings: settings, log: &buffer{}}
 	r.Start(t)
 	t.Cleanup(func() {
 		r.Kill()
