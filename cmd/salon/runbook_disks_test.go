@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -279,5 +280,98 @@ func TestTheRunbookMakesRoomForKafka(t *testing.T) {
 	s.rb.run("disk-ballast", "DISK="+disk, "SIZE=64M") // more than was free
 	s.back.end(t, false)
 	s.back.start(t) // they begin with what is left in Kafka
+	s.ends(t)
+}
+
+// fills writes into Redis until it refuses that, its append-only file being on a full disk.
+func fills(t *testing.T, client *redis.Client) {
+	t.Helper()
+	much := strings.Repeat("x", 500_000)
+	wait(t, time.Minute, func() string {
+		err := client.Set(t.Context(), "others", much, 0).Err()
+		for range 20 {
+			if err == nil {
+				err = client.Set(t.Context(), "others", much, 0).Err()
+			}
+		}
+		if err != nil && strings.Contains(err.Error(), "MISCONF") {
+			return ""
+		}
+		return fmt.Sprint("Redis takes writes: ", err)
+	})
+}
+
+// The disk of Redis' append-only file fills up. It refuses writes and answers reads: views are behind, and reads that are to have more
+// use MySQL. By the book there is room again, and all goes on without a restart.
+func TestTheRunbookMakesRoomForRedis(t *testing.T) {
+	harness.NeedsServers(t)
+	t.Parallel()
+	disk := harness.SmallDisk(t, 48)
+	views := harness.NewRedisIn(t, disk, "appendonly yes", "appendfsync everysec")
+	kafka, prefix := harness.Kafka(t)
+	s := strain(t, newCluster(t, harness.Postgres(t), kafka, prefix, harness.MySQL(t), views.URL()), disk, "16M")
+	client := redis.NewClient(&redis.Options{Addr: views.Addr})
+	defer client.Close()
+	fills(t, client)
+	first := s.asks(t)
+	if first.status != http.StatusCreated {
+		t.Errorf("a write on a full disk: %d %s", first.status, first.body)
+	}
+	for _, path := range []string{ofTables, ofAView} {
+		for _, patience := range []int{0, 30} {
+			if said := s.reads(t, path, patience); said != "200" {
+				t.Errorf("%s on a full disk, patience %d s: %s", path, patience, said)
+			}
+		}
+	}
+	s.shows(t, `salon_server_up{server="redis"} 0`, `salon_projection_state{projection="slots_v1",serves="yes",state="behind"} 1`)
+	s.complains(t, "until then reads are answered from tables: MISCONF")
+
+	s.rb.run("disk-room", "DISK="+disk)
+	s.recovers(t, first)
+	s.rb.run("disk-redis", address(t, views.Addr)...)
+	wait(t, time.Minute, func() string {
+		if free := s.free(t); free < 40 {
+			return fmt.Sprintf("%d MiB are free", free)
+		}
+		return ""
+	})
+	s.rb.run("disk-ballast", "DISK="+disk, "SIZE=32M") // more than was free
+	s.shows(t, `salon_server_up{server="redis"} 1`, `salon_projection_state{projection="slots_v1",serves="yes",state="well"} 1`)
+	s.ends(t)
+}
+
+// The same by sentinels: for them a primary that refuses writes is down. Its replica takes its place, and with room again it follows.
+func TestAReplicaTakesTheRedisOfAFullDisk(t *testing.T) {
+	harness.NeedsServers(t)
+	t.Parallel()
+	disk := harness.SmallDisk(t, 48)
+	views := harness.NewRedisIn(t, disk, "appendonly yes", "appendfsync everysec")
+	replica := views.Replica(t)
+	sentinels := "redis+sentinel://" + strings.Join(views.Sentinels(t, "salon", 1), ",") + "/salon/0"
+	kafka, prefix := harness.Kafka(t)
+	s := strain(t, newCluster(t, harness.Postgres(t), kafka, prefix, harness.MySQL(t), sentinels), disk, "16M")
+	primary, other := redis.NewClient(&redis.Options{Addr: views.Addr}), redis.NewClient(&redis.Options{Addr: replica.Addr})
+	defer primary.Close()
+	defer other.Close()
+	fills(t, primary)
+	first := s.asks(t)
+	if first.status != http.StatusCreated {
+		t.Errorf("a write on a full disk: %d %s", first.status, first.body)
+	}
+	is := func(client *redis.Client, says string) {
+		t.Helper()
+		wait(t, 2*time.Minute, func() string {
+			if said := client.Info(t.Context(), "replication").String(); !strings.Contains(said, says) {
+				return "not " + says + ": " + said
+			}
+			return ""
+		})
+	}
+	is(other, "role:master")
+	s.shows(t, `salon_server_up{server="redis"} 1`, `salon_projection_state{projection="slots_v1",serves="yes",state="well"} 1`)
+	s.recovers(t, first)
+	s.rb.run("disk-room", "DISK="+disk)
+	is(primary, "master_link_status:up")
 	s.ends(t)
 }
