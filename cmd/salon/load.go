@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -70,6 +72,9 @@ func (c *loadCmd) Run(ctx context.Context, t *terminal) error {
 	file := keyFile(c.AuthKeyFile, c.Data)
 	connections := http.DefaultTransport.(*http.Transport).Clone()
 	connections.MaxIdleConns, connections.MaxIdleConnsPerHost = 0, c.Pairs
+	// Sooner than the front door lets go of one (Nginx' keepalive_timeout): a write that meets a connection as it is closed has no
+	// answer, and nobody tries it again.
+	connections.IdleConnTimeout = 20 * time.Second
 	defer connections.CloseIdleConnections()
 	pairs := make([]*loadPair, c.Pairs)
 	for i := range pairs {
@@ -175,7 +180,13 @@ func (l *loadRun) answered(isWrite bool, began time.Time, a answer, err error) (
 
 func failure(a answer, err error) string {
 	if err != nil {
-		return "no answer"
+		if at := (*net.OpError)(nil); errors.As(err, &at) { // without its addresses, which are others each time
+			err = at.Err
+		}
+		if of := (*url.Error)(nil); errors.As(err, &of) {
+			err = of.Err
+		}
+		return "no answer: " + err.Error()
 	}
 	var p struct{ Code string }
 	if json.Unmarshal(a.body, &p) != nil || p.Code == "" {
