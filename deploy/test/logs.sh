@@ -10,9 +10,9 @@ loki() {
   "${AT_ENGINE[@]}" curl -fsS --get "http://$address:3100$1" "${@:2}"
 }
 
-# lines QUERY: the lines of the last hour that it finds.
+# lines QUERY [MOST]: the lines of the last hour that it finds.
 lines() {
-  loki /loki/api/v1/query_range --data-urlencode "query=$1" --data-urlencode since=1h --data-urlencode limit=5000 |
+  loki /loki/api/v1/query_range --data-urlencode "query=$1" --data-urlencode since=1h --data-urlencode "limit=${2:-5000}" |
     jq -r '.data.result[].values[][1]'
 }
 
@@ -44,7 +44,7 @@ step_logs() {
   say "logs: of $((3 * LOGS_AT_ONCE)) lines Loki has $distinct, and $((found - distinct)) twice"
   ((found == 3 * LOGS_AT_ONCE && distinct == found)) || die "logs are lost or doubled"
 
-  traced=$(lines '{service_namespace="salon"} | severity_text="WARN" | trace_id!=""' | head -n 1)
+  traced=$(lines '{service_namespace="salon"} | severity_text="WARN" | trace_id!=""' 1)
   [[ -n $traced ]] || die "no line is found by its trace_id (a node has one of each request that failed: run the step faults before)"
   traced=$(jq -r .trace_id <<<"$traced")
   [[ -n $(lines "{service_namespace=\"salon\"} | trace_id=\"$traced\"") ]] || die "the lines of trace $traced are not found by it"
