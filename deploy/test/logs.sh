@@ -16,7 +16,7 @@ lines() {
     jq -r '.data.result[].values[][1]'
 }
 
-# ask FROM COUNT: requests with IDs of their own, which Nginx logs and the nodes complain of: nobody signed them.
+# ask FROM COUNT: requests with IDs of their own, a line of Nginx each. They are refused: nobody signed them.
 ask() {
   local i
   for ((i = $1; i < $1 + $2; i++)); do
