@@ -108,31 +108,34 @@ standin_mysql_extract() {
     sid "$2" "$1" >>"$RUN/mmdebstrap.log" 2>&1
 }
 
+# What follows is called by cached, under whose || nothing ends by itself: each step says that it failed.
+
 # standin_loki VERSION DIR: its module has a module of its own inside, which is not in its archive and which it takes from its folder.
 standin_loki() {
   local source=$2/source push
-  copy_module "github.com/grafana/loki/v3@v$1" "$source"
+  copy_module "github.com/grafana/loki/v3@v$1" "$source" || return
   push=$(sed -nE 's#^\s*(github.com/grafana/loki/pkg/push) (v.*)#\1@\2#p' "$source/go.mod")
-  copy_module "$push" "$source/pkg/push"
+  copy_module "$push" "$source/pkg/push" || return
   say "building Loki $1 (some minutes)"
-  (cd "$source" && CGO_ENABLED=0 GOFLAGS=-mod=mod go build -trimpath -ldflags '-s -w' -o "$2/loki" ./cmd/loki)
+  (cd "$source" && CGO_ENABLED=0 GOFLAGS=-mod=mod go build -trimpath -ldflags '-s -w' -o "$2/loki" ./cmd/loki) || return
   rm -rf "$source"
 }
 
 # standin_collector VERSION DIR
 standin_collector() {
   local source=$2/source
-  mkdir "$source"
-  sed "s#VERSION#$1#; s#DIR#$source#" "$STANDIN_DIR/collector/manifest.yml" >"$source/manifest.yml"
+  mkdir "$source" || return
+  sed "s#VERSION#$1#; s#DIR#$source#" "$STANDIN_DIR/collector/manifest.yml" >"$source/manifest.yml" || return
   say "building OpenTelemetry's collector $1 (some minutes)"
-  CGO_ENABLED=0 quietly collector go run "go.opentelemetry.io/collector/cmd/builder@v$1" --config "$source/manifest.yml"
-  mv "$source/otelcol-contrib" "$2"
+  CGO_ENABLED=0 quietly collector go run "go.opentelemetry.io/collector/cmd/builder@v$1" --config "$source/manifest.yml" || return
+  mv "$source/otelcol-contrib" "$2" || return
   rm -rf "$source"
 }
 
 # copy_module MODULE@VERSION DIR: its source, to be changed.
 copy_module() {
-  mkdir -p "$2"
-  cp -r "$(cd "$RUN" && GOFLAGS=-mod=mod go mod download -json "$1" | sed -nE 's/^\s*"Dir": "(.*)",/\1/p')/." "$2"
-  chmod -R u+w "$2"
+  local module
+  module=$(cd "$RUN" && GOFLAGS=-mod=mod go mod download -json "$1" | sed -nE 's/^\s*"Dir": "(.*)",/\1/p') || return
+  [[ -d $module ]] || return
+  mkdir -p "$2" && cp -r "$module/." "$2" && chmod -R u+w "$2"
 }
