@@ -20,19 +20,14 @@ import (
 // There is nothing to decide, so it is no way of [Execute]: no state is read, the revision does not matter, and each call
 // is a command of its own, also one that is repeated.
 func RecordCall(ctx context.Context, store eventstore.Store, by domain.Actor, operation, about string) error {
-	if err := recordEvent(ctx, store, by, "record_call", admin.Called{Operation: operation, About: about}); err != nil {
+	a, err := noteOf(ctx, by, "record_call", admin.Called{Operation: operation, About: about})
+	if err == nil {
+		err = appendNote(ctx, store, a)
+	}
+	if err != nil {
 		return fmt.Errorf("record %s of %s: %w", operation, by.Subject(), err)
 	}
 	return nil
-}
-
-// recordEvent appends one event to somebody's stream of calls.
-func recordEvent(ctx context.Context, store eventstore.Store, by domain.Actor, command string, e domain.Event) error {
-	a, err := noteOf(ctx, by, command, e)
-	if err != nil {
-		return err
-	}
-	return appendNote(ctx, store, a)
 }
 
 // noteOf is the append of one event to somebody's stream of calls.
