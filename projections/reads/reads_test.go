@@ -117,22 +117,25 @@ func TestMigrationsAreCheckedAndUndone(t *testing.T) {
 	})
 }
 
+// read is one value of the table n.
+func read(ctx context.Context, t *testing.T, q reads.Queryer, id int) (v int) {
+	t.Helper()
+	if err := q.QueryRowContext(ctx, "SELECT v FROM n WHERE id = ?", id).Scan(&v); err != nil {
+		t.Error(err)
+	}
+	return v
+}
+
 func TestASnapshotSeesOneState(t *testing.T) {
 	t.Parallel()
 	onDatabases(t, func(t *testing.T, url string) {
 		db := open(t, url)
 		exec(t, db, "CREATE TABLE n (id INT PRIMARY KEY, v INT)")
 		exec(t, db, "INSERT INTO n (id, v) VALUES (1, 1), (2, 1)")
-		read := func(ctx context.Context, q reads.Queryer, id int) (v int) {
-			if err := q.QueryRowContext(ctx, "SELECT v FROM n WHERE id = ?", id).Scan(&v); err != nil {
-				t.Error(err)
-			}
-			return v
-		}
 		err := db.Snapshot(t.Context(), func(ctx context.Context, q reads.Queryer) error {
-			first := read(ctx, q, 1)
+			first := read(ctx, t, q, 1)
 			exec(t, db, "UPDATE n SET v = 2")
-			if second := read(ctx, q, 2); first != 1 || second != 1 {
+			if second := read(ctx, t, q, 2); first != 1 || second != 1 {
 				t.Errorf("read %d, then %d of the state after", first, second)
 			}
 			if rows, err := q.QueryContext(ctx, "DELETE FROM n"); err == nil {
@@ -147,7 +150,7 @@ func TestASnapshotSeesOneState(t *testing.T) {
 		// The connection went back without its snapshot.
 		for range 10 {
 			_ = db.Snapshot(t.Context(), func(ctx context.Context, q reads.Queryer) error {
-				if v := read(ctx, q, 1); v != 2 {
+				if v := read(ctx, t, q, 1); v != 2 {
 					t.Errorf("a later snapshot read %d", v)
 				}
 				return nil
@@ -162,12 +165,6 @@ func TestASnapshotThatPanicsIsOver(t *testing.T) {
 		db := open(t, url)
 		exec(t, db, "CREATE TABLE n (id INT PRIMARY KEY, v INT)")
 		exec(t, db, "INSERT INTO n (id, v) VALUES (1, 1)")
-		read := func(ctx context.Context, q reads.Queryer) (v int) {
-			if err := q.QueryRowContext(ctx, "SELECT v FROM n WHERE id = 1").Scan(&v); err != nil {
-				t.Error(err)
-			}
-			return v
-		}
 		func() {
 			defer func() {
 				if recover() == nil {
@@ -175,12 +172,12 @@ func TestASnapshotThatPanicsIsOver(t *testing.T) {
 				}
 			}()
 			_ = db.Snapshot(t.Context(), func(ctx context.Context, q reads.Queryer) error {
-				read(ctx, q)
+				read(ctx, t, q, 1)
 				panic("a screen's fault")
 			})
 		}()
 		exec(t, db, "UPDATE n SET v = 2")
-		if v := read(t.Context(), db.Reader()); v != 2 {
+		if v := read(t.Context(), t, db.Reader(), 1); v != 2 {
 			t.Errorf("the next reader is told %d", v)
 		}
 	})
