@@ -5,6 +5,11 @@ TABLE=$RUN/deploy-table.txt
 
 container() { printf '%s-%s-1' "$COMPOSE_PROJECT_NAME" "$1"; }
 
+# monitored SERVICE: its address in the network of the monitoring.
+monitored() {
+  docker inspect --format "{{(index .NetworkSettings.Networks \"${COMPOSE_PROJECT_NAME}_monitoring\").IPAddress}}" "$(container "$1")"
+}
+
 # all_well: jobs have ended well, everything else says that it is well, but the collector, which only runs.
 all_well() {
   ! docker ps --all --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" --format '{{.Names}} {{.Status}}' |
@@ -55,7 +60,7 @@ freeze() {
 leader() {
   local node address
   for node in relay-a relay-b; do
-    address=$(docker inspect --format "{{(index .NetworkSettings.Networks \"${COMPOSE_PROJECT_NAME}_monitoring\").IPAddress}}" "$(container "$node")")
+    address=$(monitored "$node")
     # Not grep -q, which ends before it has read all: curl then ends with an error.
     if "${AT_ENGINE[@]}" curl -fsS "http://$address:9090/metrics" | grep -x 'salon_relay_leads 1' >/dev/null; then printf '%s' "$node" && return; fi
   done

@@ -6,7 +6,7 @@ LOGS_AT_ONCE=500
 # loki PATH ARGUMENT…: what Loki answers.
 loki() {
   local address
-  address=$(docker inspect --format "{{(index .NetworkSettings.Networks \"${COMPOSE_PROJECT_NAME}_monitoring\").IPAddress}}" "$(container loki)")
+  address=$(monitored loki)
   "${AT_ENGINE[@]}" curl -fsS --get "http://$address:3100$1" "${@:2}"
 }
 
